@@ -1,0 +1,137 @@
+/* Futures: a result that comes later, and the list of who wants it.
+ *
+ * Waiting tasks and callbacks stand in one list, so that they go in the order in which they came. A callback is
+ * linked by itself; a waiting task by a callback in its frame that is never called and only marks it. Settling the
+ * future moves them all to the ready queue and calls nobody: what a waiter does cannot surprise whoever settled it. */
+#include "coro/internal.h"
+
+#include <errno.h>
+
+enum { PENDING, SETTLED };
+
+/* What a waiting task's link has for its fn. */
+static void waiting_task(void *task)
+{
+    naru__wake(task, 0);
+}
+
+/* The state is written last, with release: other threads may look at the result of a shared task. */
+void naru__future_settle(naru_future *f, struct naru__core *core, int status)
+{
+    f->status = status;
+    __atomic_store_n(&f->state, SETTLED, __ATOMIC_RELEASE);
+    naru_link *link;
+    while (f->waiters.next && (link = naru__ring_pop(&f->waiters)) != NULL) {
+        naru_callback *cb = naru__container(link, naru_callback, link);
+        if (cb->fn == waiting_task)
+            naru__wake(cb->arg, 0);
+        else
+            naru__ring_push(&core->ready, link);
+    }
+}
+
+int naru__future_park(naru_future *f, const struct naru__wait_kind *kind, void *object)
+{
+    naru_callback me = {.fn = waiting_task, .arg = naru_self()};
+    naru__ring_ready(&f->waiters);
+    naru__ring_push(&f->waiters, &me.link);
+    int rc = naru__park(kind, object);
+    naru_callback_cancel(&me);
+    return rc;
+}
+
+bool naru__future_awaited(const naru_future *f)
+{
+    for (naru_link *link = f->waiters.next; link && link != &f->waiters; link = link->next) {
+        naru_callback *cb = naru__container(link, naru_callback, link);
+        if (cb->fn == waiting_task && ((naru_task *)cb->arg)->wait->waits_for)
+            return true;
+    }
+    return false;
+}
+
+static void cancel_for_all(naru_task *task, void *object)
+{
+    (void)task;
+    naru_future_cancel(object);
+}
+
+static void describe(void *object, FILE *out)
+{
+    fprintf(out, "%p", object);
+}
+
+static const struct naru__wait_kind future_kind = {.what = "future", .cancel = cancel_for_all, .describe = describe};
+
+/* A future belongs to the first loop that somebody waits for it in. */
+static int belongs_here(naru_future *f, struct naru__core *core)
+{
+    if (!f->core)
+        f->core = core;
+    return f->core == core ? 0 : -EINVAL;
+}
+
+int naru_future_wait(naru_future *f)
+{
+    int rc = naru__check_task();
+    if (rc < 0)
+        return rc;
+    if (!naru_future_done(f)) {
+        rc = belongs_here(f, naru__here);
+        if (rc == 0)
+            rc = naru__future_park(f, &future_kind, f);
+        if (rc < 0)
+            return rc;
+    }
+    return f->status;
+}
+
+bool naru_future_set(naru_future *f, int status, void *value)
+{
+    if (naru_future_done(f))
+        return false;
+    f->value = value;
+    naru__future_settle(f, f->core, status);
+    return true;
+}
+
+bool naru_future_cancel(naru_future *f)
+{
+    return naru_future_set(f, -ECANCELED, NULL);
+}
+
+bool naru_future_done(const naru_future *f)
+{
+    return __atomic_load_n(&f->state, __ATOMIC_ACQUIRE) == SETTLED;
+}
+
+bool naru_future_cancelled(const naru_future *f)
+{
+    return naru_future_done(f) && f->status == -ECANCELED;
+}
+
+int naru_future_status(const naru_future *f)
+{
+    return naru_future_done(f) ? f->status : -EAGAIN;
+}
+
+void *naru_future_value(const naru_future *f)
+{
+    return naru_future_done(f) ? f->value : NULL;
+}
+
+int naru_future_on_done(naru_future *f, naru_callback *cb, void (*fn)(void *arg), void *arg)
+{
+    struct naru__core *core = f->core ? f->core : naru__here;
+    if (!core)
+        return -EPERM;
+    int rc = belongs_here(f, core);
+    if (rc < 0)
+        return rc;
+    naru_callback_cancel(cb);
+    cb->fn = fn;
+    cb->arg = arg;
+    naru__ring_ready(&f->waiters);
+    naru__ring_push(naru_future_done(f) ? &core->ready : &f->waiters, &cb->link);
+    return 0;
+}
