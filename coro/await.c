@@ -37,7 +37,7 @@ static bool closes_circle(const naru_task *task, const naru_task *self)
 /* Until the task is done. 0, or why not. */
 static int wait_for(naru_task *task, naru_task *self)
 {
-    if (naru_done(task))
+    if (naru__settled(&task->outcome))
         return 0;
     if (task->scheduler != self->scheduler)
         return -EINVAL;
@@ -50,14 +50,16 @@ static int collect(naru_task *task, naru_task *self)
 {
     if (task->message)
         naru__message_pass(task, self);
-    return naru_result(task);
+    if (task->outcome.status < 0)
+        naru__mark_seen(task);
+    return task->outcome.status;
 }
 
 int naru_await(naru_task *task)
 {
     if (!task)
         return -ENOMEM;
-    naru_task *self = naru_self();
+    naru_task *self = naru__self();
     if (!self)
         return -EPERM;
     naru_retain(task); /* whoever holds it may let go while we wait */
@@ -75,7 +77,7 @@ int naru_join(naru_task *task)
 
 int naru_join_value(naru_task *task, void **value)
 {
-    naru_task *self = naru_self();
+    naru_task *self = naru__self();
     if (value)
         *value = NULL;
     if (!task)
@@ -104,7 +106,7 @@ static const struct naru__wait_kind cancel_all_kind = {
 
 int naru_cancel_all(naru_task *const *tasks, size_t count)
 {
-    naru_task *self = naru_self();
+    naru_task *self = naru__self();
     if (!self)
         return -EPERM;
     for (size_t i = 0; i < count; i++)

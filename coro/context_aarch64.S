@@ -36,8 +36,9 @@
         .cfi_restore \second
         .endm
 
-        /* void naru__switch(void **save, void *load) */
-        begin_hidden_function naru__switch
+        /* void name(void **save, void *load); the two differ in how they go on where the other side stopped. */
+        .macro  define_switch name
+        begin_hidden_function \name
         sub     sp, sp, #FRAME
         .cfi_adjust_cfa_offset FRAME
         save_pair x19, x20, 0
@@ -74,13 +75,21 @@
         load_pair d14, d15, 144
         add     sp, sp, #FRAME
         .cfi_adjust_cfa_offset -FRAME
+        .ifc \name, naru__switch_alike
+        ret
+        .else
         br      x30
+        .endif
 
 2:
         .cfi_restore_state
         msr     fpcr, x10
         b       1b
-        end_function naru__switch
+        end_function \name
+        .endm
+
+        define_switch naru__switch
+        define_switch naru__switch_alike
 
         /* void *naru__switch_prepare(void *low, size_t size, void (*entry)(void *), void *arg) */
         begin_hidden_function naru__switch_prepare

@@ -46,8 +46,9 @@
         .cfi_restore \register
         .endm
 
-        /* void naru__switch(void **save, void *load) */
-        begin_hidden_function naru__switch
+        /* void name(void **save, void *load); the two differ in how they go on where the other side stopped. */
+        .macro  define_switch name
+        begin_hidden_function \name
         addi    sp, sp, -FRAME
         .cfi_adjust_cfa_offset FRAME
         save    ra, 0
@@ -120,8 +121,12 @@
 #endif
         addi    sp, sp, FRAME
         .cfi_adjust_cfa_offset -FRAME
+        .ifc \name, naru__switch_alike
+        ret
+        .else
         mv      t1, ra
         jr      t1
+        .endif
 
 #if defined(__riscv_flen)
 2:
@@ -129,7 +134,11 @@
         fsrm    t1
         j       1b
 #endif
-        end_function naru__switch
+        end_function \name
+        .endm
+
+        define_switch naru__switch
+        define_switch naru__switch_alike
 
         /* void *naru__switch_prepare(void *low, size_t size, void (*entry)(void *), void *arg) */
         begin_hidden_function naru__switch_prepare

@@ -16,6 +16,7 @@
 
 #ifdef NARU_CONTEXT_UCONTEXT
 
+#include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <ucontext.h>
@@ -30,6 +31,11 @@ void naru__switch(void **save, void *load)
     *save = &here; /* cppcheck-suppress autoVariables ; for as long as somebody can find it, we are here */
     if (swapcontext(&here, load) != 0)
         abort();
+}
+
+void naru__switch_alike(void **save, void *load)
+{
+    naru__switch(save, load);
 }
 
 /* makecontext passes nothing but ints, so each pointer travels in two halves. */
@@ -63,6 +69,7 @@ void *naru__switch_prepare(void *low, size_t size, void (*entry)(void *arg), voi
     uintptr_t e = (uintptr_t)entry;
     uintptr_t a = (uintptr_t)arg;
 
+    assert(size >= 2 * sizeof(ucontext_t)); /* this one, and another when it is suspended */
     if (getcontext(first) != 0)
         abort();
     first->uc_stack = (stack_t){.ss_sp = low, .ss_size = top - (uintptr_t)low};

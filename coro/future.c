@@ -32,7 +32,7 @@ void naru__future_settle(naru_future *f, struct naru__core *core, int status)
 
 int naru__future_park(naru_future *f, const struct naru__wait_kind *kind, void *object)
 {
-    naru_callback me = {.fn = waiting_task, .arg = naru_self()};
+    naru_callback me = {.fn = waiting_task, .arg = naru__self()};
     naru__ring_ready(&f->waiters);
     naru__ring_push(&f->waiters, &me.link);
     int rc = naru__park(kind, object);

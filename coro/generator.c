@@ -48,8 +48,9 @@ naru_generator *naru_generator_start(naru_fn *fn, void *arg)
 
 static void give_stack_back(naru_generator *g)
 {
-    if (g->coroutine.stack)
-        naru__stack_give(g->coroutine.stack);
+    struct naru__stack *stack = g->coroutine.stack;
+    stack->context.sp = NULL; /* whoever takes it next must prepare it */
+    naru__stack_give(stack);
     g->coroutine.stack = NULL;
 }
 
@@ -58,7 +59,7 @@ static int advance(naru_generator *g)
 {
     naru_coroutine *c = &g->coroutine;
     if (!c->stack) {
-        struct naru__stack *stack = naru__take_stack(g->scheduler, &g->scheduler->stacks, "a generator");
+        struct naru__stack *stack = naru__take_stack(g->scheduler, &g->scheduler->stacks, naru_self());
         if (!stack)
             return -ENOMEM;
         c->transfer = g;
@@ -107,7 +108,6 @@ static int wind_up(naru_generator *g)
     g->closing = true;
     int rc = advance(g);
     if (rc == 1) {
-        naru__context_discard(&g->coroutine.stack->context);
         give_stack_back(g);
         return -EPROTO;
     }

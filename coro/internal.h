@@ -68,7 +68,8 @@ struct naru__scheduler {
     struct naru__extension extension;
     struct naru__core *core;
     naru_task *current;
-    struct naru__eager *eager; /* who gets control back when the running task first suspends; see task.c */
+    struct naru__eager *eager; /* who gets control back when the running task first suspends; see scheduler.c */
+    bool detour;               /* the next switch is not just to the next in the queue: `eager`, or debug mode */
     unsigned budget;           /* I/O that this step may still do without giving way */
 
     naru_link tasks, ended;
@@ -89,13 +90,31 @@ struct naru__scheduler {
 
 struct naru__scheduler *naru__scheduler_of(struct naru__core *core); /* makes it on first use; NULL: no memory */
 struct naru__stacks *naru__stacks_of(struct naru__scheduler *s, size_t size, bool dense); /* NULL: no memory, too large */
-struct naru__stack *naru__take_stack(struct naru__scheduler *s, struct naru__stacks *stacks, const char *who);
+struct naru__stack *naru__take_stack(struct naru__scheduler *s, struct naru__stacks *stacks, const naru_task *task); /* or
+                                                        reports on behalf of task that there is none: NULL */
 void naru__task_step(void *task); /* the callback by which a task is in the ready queue */
 
 static inline struct naru__scheduler *naru__scheduler_here(void)
 {
     struct naru__core *core = naru__here;
     return core && core->extension ? naru__container(core->extension, struct naru__scheduler, extension) : NULL;
+}
+
+static inline bool naru__settled(const naru_future *f)
+{
+    return __atomic_load_n(&f->state, __ATOMIC_ACQUIRE) != 0;
+}
+
+static inline naru_task *naru__self(void)
+{
+    struct naru__scheduler *s = naru__scheduler_here();
+    return s ? s->current : NULL;
+}
+
+/* Somebody looked at the task's error. Any thread, for tasks from naru_spawn_on. */
+static inline void naru__mark_seen(naru_task *task)
+{
+    __atomic_store_n(&task->outcome.seen, 1, __ATOMIC_RELAXED);
 }
 
 static inline void naru__make_ready(naru_task *task)
@@ -112,6 +131,7 @@ void naru__start_eagerly(struct naru__scheduler *s, naru_task *task);
 /* ---- task.c ---- */
 
 naru_task *naru__task_create(struct naru__scheduler *s, const naru_spawn_options *options, naru_fn *fn, const void *arg);
+void naru__task_format(naru_task *task); /* a new block of memory */
 void naru__task_init(naru_task *task, const naru_spawn_options *options, naru_fn *fn);
 void naru__task_adopt(struct naru__scheduler *s, naru_task *task); /* into the scheduler's list, with a number */
 void naru__task_end(naru_task *task, int status);                  /* result, waiters, references; frees it perhaps */

@@ -113,6 +113,7 @@ naru_task *naru_spawn_on(naru_loop *loop, naru_fn *fn, void *arg)
     struct shared *shared = fn ? calloc(1, sizeof *shared) : NULL;
     if (!shared)
         return NULL;
+    naru__task_format(&shared->task);
     naru__task_init(&shared->task, &defaults, fn);
     shared->task.flags |= NARU__TASK_SHARED;
     shared->task.arg = arg;

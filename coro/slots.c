@@ -7,7 +7,6 @@ void naru__slots_init(struct naru__slots *slots, const struct naru__slots_type *
 {
     *slots = (struct naru__slots){.type = type, .per_chunk = per_chunk};
     naru__ring_init(&slots->partial);
-    naru__ring_init(&slots->empty);
     naru__ring_init(&slots->full);
 }
 
@@ -30,18 +29,7 @@ static struct naru__chunk *add_chunk(struct naru__slots *slots)
     }
     naru__ring_push(&slots->partial, &chunk->link);
     slots->chunks++;
-    return chunk;
-}
-
-static struct naru__chunk *chunk_with_room(struct naru__slots *slots)
-{
-    if (!naru__ring_empty(&slots->partial))
-        return naru__container(slots->partial.next, struct naru__chunk, link);
-    if (naru__ring_empty(&slots->empty))
-        return add_chunk(slots);
-    struct naru__chunk *chunk = naru__container(slots->empty.next, struct naru__chunk, link);
-    to_front(&slots->partial, chunk);
-    slots->empty_chunks--;
+    slots->empty_chunks++;
     return chunk;
 }
 
@@ -54,28 +42,38 @@ static void remove_chunk(struct naru__chunk *chunk)
             slots->type->uncarve(slots, slot);
     slots->type->unmap(slots, chunk->memory);
     slots->chunks--;
+    if (chunk->used == 0)
+        slots->empty_chunks--;
     free(chunk);
+}
+
+static struct naru__slot *carve(struct naru__chunk *chunk)
+{
+    struct naru__slots *slots = chunk->owner;
+    struct naru__slot *slot = slots->type->carve(slots, chunk->memory, chunk->carved);
+    if (!slot) {
+        if (chunk->used == 0)
+            remove_chunk(chunk);
+        return NULL;
+    }
+    slot->chunk = chunk;
+    chunk->carved++;
+    return slot;
 }
 
 struct naru__slot *naru__slots_take(struct naru__slots *slots)
 {
-    struct naru__chunk *chunk = chunk_with_room(slots);
-    if (!chunk)
+    struct naru__chunk *chunk = naru__container(slots->partial.next, struct naru__chunk, link);
+    if (naru__ring_empty(&slots->partial) && !(chunk = add_chunk(slots)))
         return NULL;
     struct naru__slot *slot = chunk->free;
-    if (slot) {
+    if (slot)
         chunk->free = slot->next_free;
-    } else {
-        slot = slots->type->carve(slots, chunk->memory, chunk->carved);
-        if (!slot) {
-            if (chunk->used == 0)
-                remove_chunk(chunk);
-            return NULL;
-        }
-        slot->chunk = chunk;
-        chunk->carved++;
-    }
-    if (++chunk->used == slots->per_chunk)
+    else if (!(slot = carve(chunk)))
+        return NULL;
+    if (chunk->used++ == 0)
+        slots->empty_chunks--;
+    if (chunk->used == slots->per_chunk)
         to_front(&slots->full, chunk);
     return slot;
 }
@@ -86,26 +84,27 @@ void naru__slots_give(struct naru__slot *slot)
     struct naru__slots *slots = chunk->owner;
     slot->next_free = chunk->free;
     chunk->free = slot;
-    if (--chunk->used == 0) {
-        to_front(&slots->empty, chunk);
-        slots->empty_chunks++;
-    } else if (slots->partial.next != &chunk->link) {
+    if (slots->partial.next != &chunk->link)
         to_front(&slots->partial, chunk);
-    }
+    if (--chunk->used == 0)
+        slots->empty_chunks++;
 }
 
 void naru__slots_trim_now(struct naru__slots *slots)
 {
+    naru_link *link = slots->partial.prev;
     while (slots->empty_chunks > 1 + (slots->chunks - slots->empty_chunks) / 4) {
-        remove_chunk(naru__container(slots->empty.prev, struct naru__chunk, link));
-        slots->empty_chunks--;
+        struct naru__chunk *chunk = naru__container(link, struct naru__chunk, link);
+        link = link->prev;
+        if (chunk->used == 0)
+            remove_chunk(chunk);
     }
 }
 
 void naru__slots_close(struct naru__slots *slots)
 {
-    naru_link *rings[] = {&slots->partial, &slots->empty, &slots->full};
-    for (int i = 0; i < 3; i++)
+    naru_link *rings[] = {&slots->partial, &slots->full};
+    for (int i = 0; i < 2; i++)
         while (!naru__ring_empty(rings[i]))
             remove_chunk(naru__container(rings[i]->next, struct naru__chunk, link));
 }

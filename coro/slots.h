@@ -10,7 +10,7 @@
 #include "reactor/list.h"
 
 struct naru__chunk {
-    naru_link link; /* in slots->partial or slots->empty; unlinked while full */
+    naru_link link; /* in slots->partial or slots->full */
     struct naru__slots *owner;
     char *memory;
     struct naru__slot *free;
@@ -34,8 +34,8 @@ struct naru__slots_type {
 struct naru__slots {
     const struct naru__slots_type *type;
     unsigned per_chunk;
-    unsigned chunks, empty_chunks;
-    naru_link partial, empty, full;
+    unsigned chunks, empty_chunks; /* empty ones are among the partial */
+    naru_link partial, full;       /* partial: the one used last comes first */
 };
 
 void naru__slots_init(struct naru__slots *slots, const struct naru__slots_type *type, unsigned per_chunk);

@@ -8,7 +8,7 @@
 /* The header of a stack, at its upper end, beside the frames that are used first: one page for both. */
 struct naru__stack {
     struct naru__slot slot;
-    naru__context context;
+    naru__context context; /* sp is NULL as long as it was never prepared */
     struct naru__stacks *owner; /* NULL: mapped alone */
     char *mapping;              /* the slot's lowest address: where the guard page is, if there is one */
     size_t mapped;

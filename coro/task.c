@@ -40,35 +40,35 @@ static bool set_argument(naru_task *task, const void *arg, size_t size)
     return true;
 }
 
-/* Everything except what costs memory of its own. */
-void naru__task_init(naru_task *task, const naru_spawn_options *options, naru_fn *fn)
+/* A block is made ready once, when its memory is new. Its end leaves it as it was made, so that a spawn only has to
+ * write what differs from task to task: it is done for every connection, and for every call that runs at once. */
+void naru__task_format(naru_task *task)
 {
+    memset(task, 0, sizeof *task);
     task->step.fn = naru__task_step;
     task->step.arg = task;
-    task->step.link.next = NULL;
-    task->outcome = (naru_future)NARU_FUTURE_INIT;
-    task->stack = NULL;
-    task->context = NULL;
-    task->coroutine = NULL;
+    naru__ring_init(&task->outcome.waiters);
+}
+
+void naru__task_init(naru_task *task, const naru_spawn_options *options, naru_fn *fn)
+{
     task->fn = fn;
-    task->wait = NULL;
-    task->cancels = 0;
     task->state = NARU__TASK_NEW;
-    task->cancel_pending = false;
+    task->cancels = 0;
     task->flags = (unsigned short)(options->flags & (NARU_DENSE_STACK | NARU_STICKY_CANCEL));
     task->refs = 2;
-    task->locals = NULL;
-    task->message = NULL;
     task->scope = NULL;
-    task->destroy = NULL;
-    task->name = NULL;
     task->where = NULL;
     task->stack_size = options->stack_size;
+    task->outcome.state = task->outcome.seen = 0;
+    task->outcome.value = NULL;
 }
 
 static bool fits(const struct naru__scheduler *s, const naru_spawn_options *options)
 {
     bool dense = options->flags & NARU_DENSE_STACK;
+    if (options->stack_size == 0 && options->copy <= NARU__INLINE_COPY)
+        return true;
     return naru__stack_round(options->stack_size, dense) > 0 &&
            (options->copy <= NARU__INLINE_COPY || options->copy <= copy_limit(s, options));
 }
@@ -124,7 +124,8 @@ static naru_task *spawn(struct naru__scheduler *s, const naru_spawn_options *opt
 
 static struct naru__scheduler *scheduler_for_spawn(void)
 {
-    return naru__here ? naru__scheduler_of(naru__here) : NULL;
+    struct naru__scheduler *s = naru__scheduler_here();
+    return s || !naru__here ? s : naru__scheduler_of(naru__here);
 }
 
 naru_task *(naru_spawn)(naru_fn *fn, void *arg)
@@ -176,6 +177,7 @@ void naru__task_end(naru_task *task, int status)
     task->state = NARU__TASK_DONE;
     task->cancel_pending = false;
     task->stack = NULL;
+    task->coroutine = NULL;
     naru__future_settle(&task->outcome, s->core, status);
     if (--s->count == 0 && s->draining)
         naru_loop_stop(s->core->loop);
@@ -207,10 +209,18 @@ void naru__task_report_unseen(const naru_task *task)
 
 void naru__task_dispose(naru_task *task)
 {
-    if (task->destroy)
+    if (task->destroy) {
         task->destroy(task->outcome.value);
-    naru__message_drop(task->message);
-    free(task->name);
+        task->destroy = NULL;
+    }
+    if (task->message) {
+        naru__message_drop(task->message);
+        task->message = NULL;
+    }
+    if (task->name) {
+        free(task->name);
+        task->name = NULL;
+    }
     if (naru__linked(&task->all))
         naru__unlink(&task->all);
     if (task->flags & NARU__TASK_SHARED)
@@ -223,7 +233,8 @@ void naru__task_unref(naru_task *task)
 {
     if (task->flags & NARU__TASK_SHARED ? !naru__shared_unref(task) : --task->refs > 0)
         return;
-    naru__task_report_unseen(task);
+    if (task->outcome.status < 0)
+        naru__task_report_unseen(task);
     naru__task_dispose(task);
 }
 
@@ -266,19 +277,18 @@ int naru_result(const naru_task *task)
         return -ENOMEM;
     int status = naru_future_status(&task->outcome);
     if (status < 0 && naru_done(task))
-        __atomic_store_n(&((naru_task *)(uintptr_t)task)->outcome.seen, 1, __ATOMIC_RELAXED);
+        naru__mark_seen((naru_task *)(uintptr_t)task);
     return status;
 }
 
 naru_task *naru_self(void)
 {
-    struct naru__scheduler *s = naru__scheduler_here();
-    return s ? s->current : NULL;
+    return naru__self();
 }
 
 void naru_set_value_owned(void *value, void (*destroy)(void *value))
 {
-    naru_task *task = naru_self();
+    naru_task *task = naru__self();
     if (!task)
         return;
     if (task->destroy && task->outcome.value != value)

@@ -96,7 +96,7 @@ static inline naru_callback *naru__next_ready(struct naru__core *core)
         if (core->batches_left == 0 || naru__ring_empty(&core->ready))
             return NULL;
         core->batches_left--;
-        naru__ring_append(&core->batch, &core->ready);
+        naru__ring_move(&core->batch, &core->ready);
     }
     return naru__container(core->batch.next, naru_callback, link);
 }

@@ -43,6 +43,26 @@ static inline void naru__unlink(naru_link *link)
     link->next = NULL;
 }
 
+/* Takes the first out of a ring that has one. */
+static inline void naru__ring_drop_first(naru_link *head, naru_link *first)
+{
+    naru_link *second = first->next;
+    head->next = second;
+    second->prev = head;
+    first->next = NULL;
+}
+
+/* Moves all of a ring that is not empty to one that is. */
+static inline void naru__ring_move(naru_link *empty, naru_link *from)
+{
+    naru_link *first = from->next, *last = from->prev;
+    empty->next = first;
+    first->prev = empty;
+    empty->prev = last;
+    last->next = empty;
+    naru__ring_init(from);
+}
+
 static inline naru_link *naru__ring_pop(naru_link *head)
 {
     naru_link *first = head->next;
