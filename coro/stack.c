@@ -25,7 +25,7 @@
 #define MADV_GUARD_INSTALL 102 /* asm-generic/mman-common.h, since Linux 6.13 */
 #endif
 
-enum { CHUNK_BYTES = 4 << 20, HUGE_PAGE = 2 << 20, COLOURS = 16, COLOUR_STEP = 128 };
+enum { CHUNK_BYTES = 4 << 20, HUGE_PAGE = 2 << 20, COLOURS = 16, COLOUR_STEP = 64 };
 static const uint64_t CANARY = 0x6e617275206c616e; /* a value that no pointer and no small number has */
 
 #if defined(NARU__CONTEXT_ASAN)

@@ -24,7 +24,7 @@ static int parse(const char *host, uint16_t port, struct address *address)
     char service[8];
     struct addrinfo *found, hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
     snprintf(service, sizeof service, "%u", port);
-    int rc = getaddrinfo(host, service, &hints, &found);
+    int rc = strcmp(host, "*") == 0 ? EAI_NONAME : getaddrinfo(host, service, &hints, &found); /* glibc: "*" is NULL */
     if (rc == EAI_MEMORY)
         return -ENOMEM;
     if (rc != 0)
@@ -87,9 +87,11 @@ static int listen_on(const struct address *address, bool both_families, int back
 
 int naru_tcp_listen(const char *host, uint16_t port, int backlog, unsigned flags, int *fd)
 {
-    struct address list[MAX_ADDRESSES];
+    struct address list[MAX_ADDRESSES] = {0};
     *fd = -1;
     int rc = naru__check_task();
+    if (rc == 0)
+        rc = naru__check_cancel();
     if (rc < 0)
         return rc;
     if (host) {
@@ -127,7 +129,7 @@ static int connect_to(const struct address *address, int *fd_out)
 
 int naru_tcp_connect(const char *host, uint16_t port, int *fd)
 {
-    struct address list[MAX_ADDRESSES];
+    struct address list[MAX_ADDRESSES] = {0};
     *fd = -1;
     int rc = naru__check_task();
     if (rc < 0)
@@ -145,7 +147,7 @@ int naru_tcp_connect(const char *host, uint16_t port, int *fd)
 
 int naru_local_port(int fd)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t length = sizeof address;
     if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
         return -errno;

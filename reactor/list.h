@@ -6,6 +6,7 @@
 #ifndef NARU_REACTOR_LIST_H
 #define NARU_REACTOR_LIST_H
 
+#include <assert.h>
 #include <naru/reactor.h>
 
 #define naru__container(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
@@ -38,6 +39,7 @@ static inline void naru__ring_push(naru_link *head, naru_link *link)
 /* Takes link out of the ring it is in. */
 static inline void naru__unlink(naru_link *link)
 {
+    assert(naru__linked(link));
     link->prev->next = link->next;
     link->next->prev = link->prev;
     link->next = NULL;
