@@ -7,10 +7,10 @@
  * used. Everything is static inline: a benchmark stays one compiler command,
  * with nothing to link.
  *
- * The second half is the scaffolding of the limit servers: options, the
- * listening socket, the signals that ask for a report. What those servers are
- * measured for (wait, accept, receive, send) stays in their own files, where
- * a reader can see all of it.
+ * The second half is the scaffolding of the servers: options, the listening
+ * socket, the signals that ask for a report. What the servers are measured for
+ * (wait, accept, receive, send) stays in their own files, where a reader can
+ * see all of it.
  *
  * Include this file first: it asks the C library for its Linux interfaces.
  * Failures end the program. A benchmark that limps on prints wrong numbers.
@@ -144,6 +144,47 @@ static inline long bench_number(const char *option, const char *text, long min, 
     return value;
 }
 
+/* ---- the shape of a micro benchmark ---- */
+
+enum { BENCH_ROUNDS = 9 };
+
+/* What every micro benchmark begins with: it stays on core 0, where there is
+ * one for it, and may be given a factor by which to do more or less. */
+static inline double bench_begin(int argc, char **argv)
+{
+    char *end = NULL;
+    double scale = argc > 1 ? strtod(argv[1], &end) : 1;
+
+    if (argc > 2 || (argc > 1 && (end == argv[1] || *end != '\0')) || !(scale > 0 && scale <= 1000)) {
+        fprintf(stderr, "usage: %s [SCALE]    0 < SCALE <= 1000, default 1\n", argv[0]);
+        exit(2);
+    }
+    bench_pin(0);
+    return scale;
+}
+
+/* So many operations at this scale; never so few that the clock matters. */
+static inline long bench_count(double operations, double scale)
+{
+    return operations * scale < 1000 ? 1000 : (long)(operations * scale);
+}
+
+/* Runs work(count) once to warm up and nine times on the clock, and prints
+ * the nanoseconds per operation. */
+static inline void bench_measure(const char *name, void (*work)(long count), long count)
+{
+    double samples[BENCH_ROUNDS];
+
+    work(count / 10);
+    for (size_t i = 0; i < BENCH_ROUNDS; i++) {
+        int64_t start = bench_now();
+
+        work(count);
+        samples[i] = (double)(bench_now() - start) / (double)count;
+    }
+    bench_row(name, "ns", samples, BENCH_ROUNDS);
+}
+
 /* ---- what a process has used ---- */
 
 /* Processor time of this process, user and system together, in µs. */
@@ -199,11 +240,12 @@ static inline size_t bench_raise_files(void)
     return (size_t)limit.rlim_cur;
 }
 
-/* ---- the limit servers' scaffolding ---- */
+/* ---- the servers' scaffolding ---- */
 
 struct bench_server {
     const char *unix_path; /* NULL: TCP on 127.0.0.1 */
     int port;              /* as given; 0: any free one */
+    size_t buffer;         /* bytes per connection, for servers that have that; 0: their default */
     int listener;          /* non-blocking, bound and listening */
     int signals;           /* readable when a report or the end is wanted */
 };
@@ -284,6 +326,7 @@ static inline void bench_server_options(struct bench_server *server, int argc, c
     static const struct option options[] = {
         {"unix", required_argument, NULL, 'u'},
         {"port", required_argument, NULL, 'p'},
+        {"buffer", required_argument, NULL, 'b'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -293,8 +336,10 @@ static inline void bench_server_options(struct bench_server *server, int argc, c
             server->unix_path = optarg;
         } else if (option == 'p') {
             server->port = (int)bench_number("port", optarg, 0, 65535);
+        } else if (option == 'b') {
+            server->buffer = (size_t)bench_number("buffer", optarg, 1, 1 << 28);
         } else {
-            fprintf(stderr, "usage: %s [--unix PATH] [--port N]\n", argv[0]);
+            fprintf(stderr, "usage: %s [--unix PATH] [--port N] [--buffer BYTES]\n", argv[0]);
             exit(2);
         }
     }

@@ -22,10 +22,14 @@ static void describe(void *object, FILE *out)
     fputs(name, out);
 }
 
-const struct naru__wait_kind naru__await_kind = {.what = "await", .waits_for = awaited, .describe = describe};
+const struct naru__wait_kind naru__await_kind = {
+    .what = "await", .waits_for = awaited, .passes_on = true, .describe = describe};
 
+/* Nobody can wait for self in a circle whom nobody awaits: that spares most waits the walk. */
 static bool closes_circle(const naru_task *task, const naru_task *self)
 {
+    if (!naru__future_awaited(&self->outcome))
+        return task == self;
     while (task != self) {
         if (task->state != NARU__TASK_PARKED || !task->wait->waits_for)
             return false;
@@ -39,7 +43,7 @@ static int wait_for(naru_task *task, naru_task *self)
 {
     if (naru__settled(&task->outcome))
         return 0;
-    if (task->scheduler != self->scheduler)
+    if (!naru__task_belongs_to(task, self->scheduler->core->loop))
         return -EINVAL;
     if (closes_circle(task, self))
         return -EDEADLK;
@@ -48,7 +52,7 @@ static int wait_for(naru_task *task, naru_task *self)
 
 static int collect(naru_task *task, naru_task *self)
 {
-    if (task->message)
+    if (task->outcome.status < 0 && task->message)
         naru__message_pass(task, self);
     if (task->outcome.status < 0)
         naru__mark_seen(task);
@@ -87,6 +91,7 @@ int naru_join_value(naru_task *task, void **value)
         rc = collect(task, self);
         if (value) {
             *value = task->outcome.value;
+            task->outcome.value = NULL; /* nobody else gets it */
             task->destroy = NULL;
         }
     }
@@ -102,20 +107,32 @@ static void wait_on(naru_task *task, void *object)
 }
 
 static const struct naru__wait_kind cancel_all_kind = {
-    .what = "cancel_all, for", .result_wins = true, .cancel = wait_on, .describe = describe};
+    .what = "cancel_all, for", .result_wins = true, .waits_for = awaited, .cancel = wait_on, .describe = describe};
 
 int naru_cancel_all(naru_task *const *tasks, size_t count)
 {
     naru_task *self = naru__self();
     if (!self)
         return -EPERM;
-    for (size_t i = 0; i < count; i++)
-        if (tasks[i] && !naru_done(tasks[i]) && closes_circle(tasks[i], self))
+    for (size_t i = 0; i < count; i++) {
+        if (!tasks[i] || naru_done(tasks[i]))
+            continue;
+        if (!naru__task_belongs_to(tasks[i], self->scheduler->core->loop))
+            return -EINVAL;
+        if (closes_circle(tasks[i], self))
             return -EDEADLK;
+    }
     for (size_t i = 0; i < count; i++)
         naru_cancel(tasks[i]);
-    for (size_t i = 0; i < count; i++)
-        if (tasks[i] && !naru_done(tasks[i]))
+    int circle = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!tasks[i] || naru_done(tasks[i]))
+            continue;
+        if (closes_circle(tasks[i], self)) /* it came to wait for us meanwhile: somebody has to give in */
+            circle = -EDEADLK;
+        else
             naru__future_park(&tasks[i]->outcome, &cancel_all_kind, tasks[i]);
-    return naru__check_cancel();
+    }
+    int rc = naru__check_cancel();
+    return rc < 0 ? rc : circle;
 }

@@ -56,6 +56,42 @@
 #endif
 #endif
 
+/* Rounding mode and floating-point exception masks, where they are known: what a function must give back as it found it. */
+static inline unsigned naru__float_control(void)
+{
+#if defined(__x86_64__)
+    unsigned mxcsr;
+    unsigned short x87;
+    __asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(mxcsr), "=m"(x87));
+    return (mxcsr & 0xffc0u) | (unsigned)x87 << 16; /* without the sticky flags */
+#elif defined(__aarch64__)
+    unsigned long fpcr;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));
+    return (unsigned)fpcr;
+#elif defined(__riscv_flen)
+    unsigned long mode;
+    __asm__ volatile("frrm %0" : "=r"(mode));
+    return (unsigned)mode;
+#else
+    return 0;
+#endif
+}
+
+static inline void naru__set_float_control(unsigned control)
+{
+#if defined(__x86_64__)
+    unsigned mxcsr = control & 0xffffu;
+    unsigned short x87 = (unsigned short)(control >> 16);
+    __asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(mxcsr), "m"(x87));
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"((unsigned long)control));
+#elif defined(__riscv_flen)
+    __asm__ volatile("fsrm %0" : : "r"((unsigned long)control));
+#else
+    (void)control;
+#endif
+}
+
 /* A context stays at its address from the first use until it is discarded. Zero it before its first init. */
 typedef struct naru__context {
     void *sp;  /* where the suspended stack stands; stale while the context runs */

@@ -37,7 +37,9 @@ typedef struct naru_task naru_task;
 /* naru_spawn_options.flags */
 enum {
     NARU_EAGER = 1,         /* run up to the first suspension before naru_spawn_with returns (if the loop runs) */
-    NARU_DENSE_STACK = 2,   /* a stack of about 2 KiB without a guard page: for very many tasks that do very little */
+    NARU_DENSE_STACK = 2,   /* a stack of about 2 KiB without a guard page: for very many tasks that do very little.
+                               naru's waiting calls and socket I/O fit; file I/O, naru_fail and printf need a stack_size
+                               of 8 KiB. Link with -z now: the first call of a lazily bound function needs 3 KiB more */
     NARU_STICKY_CANCEL = 4, /* once cancelled, every suspension fails, not only the next one */
 };
 
@@ -80,6 +82,16 @@ naru_task *naru_spawn(naru_fn *fn, void *arg);
  * of the stack. */
 naru_task *naru_spawn_copy(naru_fn *fn, const void *arg, size_t size);
 #define naru_spawn_arg(fn, ...) naru_spawn_copy((fn), &(__VA_ARGS__), sizeof(__VA_ARGS__))
+#ifdef __cplusplus
+extern "C++" {
+template <typename T> inline naru_task *naru__spawn_value(naru_fn *fn, const T &value)
+{
+    return naru_spawn_copy(fn, &value, sizeof value);
+}
+}
+#undef naru_spawn_arg /* C++ has no address of a temporary */
+#define naru_spawn_arg(fn, ...) naru_task_spawned_at(naru__spawn_value((fn), __VA_ARGS__), NARU__HERE)
+#endif
 
 /* With a name, another stack, ...; options NULL: as naru_spawn. */
 naru_task *naru_spawn_with(const naru_spawn_options *options, naru_fn *fn, void *arg);
@@ -129,7 +141,8 @@ void naru_release(naru_task *task);      /* gives one up; the task itself runs o
 bool naru_cancel(naru_task *task);
 
 /* S: cancels all of them and waits until all are done. NULLs are skipped. 0, or -ECANCELED if the caller was cancelled
- * meanwhile (all are done then, too); -EDEADLK: the caller is among them (nothing was done). */
+ * meanwhile (all are done then, too); -EDEADLK: the caller is among them, or one of them awaits the caller (nothing was
+ * done), or came to await it while it was cleaning up (that one was not waited for); -EINVAL: a task of another loop. */
 NARU_SUSPENDS int naru_cancel_all(naru_task *const *tasks, size_t count);
 void naru_release_all(naru_task *const *tasks, size_t count);
 
@@ -139,7 +152,7 @@ int naru_cancelling(const naru_task *task); /* requests made and not yet taken b
  * will not be. */
 int naru_uncancel(naru_task *task);
 
-bool naru_done(const naru_task *task);
+bool naru_done(const naru_task *task);      /* also of NULL */
 bool naru_cancelled(const naru_task *task); /* done, with -ECANCELED */
 
 /* The result or error, which then counts as seen; -EAGAIN while pending; -ENOMEM: NULL. */
@@ -165,7 +178,7 @@ const char *naru_error_message(const naru_task *task);
 const char *naru_strerror(int error);
 
 /* Queues fn(arg) once the task is done, in the order of these calls and of the waiters between them; taken back by
- * naru_callback_cancel. 0; -ENOMEM: NULL. */
+ * naru_callback_cancel. 0; -ENOMEM: NULL; -EINVAL: another loop's; -EPERM outside a run, if it is done. */
 int naru_task_on_done(naru_task *task, naru_callback *cb, void (*fn)(void *arg), void *arg);
 
 naru_task *naru_self(void); /* the calling task; NULL outside one. No reference is added. Any thread */

@@ -95,7 +95,7 @@ naru_coroutine *naru_coroutine_create(void *(*fn)(void *first), size_t stack_siz
 
 void *naru_coroutine_resume(naru_coroutine *c, void *value)
 {
-    if (c->finished || c->running)
+    if (!c || c->finished || c->running)
         return NULL;
     c->transfer = value;
     naru__coroutine_enter(c);
@@ -114,7 +114,7 @@ void *naru_coroutine_yield(void *value)
 
 bool naru_coroutine_finished(const naru_coroutine *c)
 {
-    return c->finished;
+    return !c || c->finished;
 }
 
 void naru_coroutine_destroy(naru_coroutine *c)

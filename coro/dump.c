@@ -39,11 +39,15 @@ static void print_wait(const naru_task *task, FILE *out)
     fprintf(out, ", for %" PRId64 " ms", (naru_now() - task->wait_since) / 1000000);
 }
 
+/* Chains may be as long as there are tasks; the indentation must not make the square of that. */
+enum { DEEPEST_INDENT = 40 };
+
 static void print_task(const naru_task *task, unsigned depth, FILE *out)
 {
+    unsigned indent = depth < DEEPEST_INDENT ? depth : DEEPEST_INDENT;
     char name[64];
     naru__task_label(task, name, sizeof name);
-    fprintf(out, "%*s%s: %s", (int)(2 * depth + 2), "", name, state_name(task));
+    fprintf(out, "%*s%s: %s", (int)(2 * indent + 2), "", name, state_name(task));
     if (task->state == NARU__TASK_PARKED)
         print_wait(task, out);
     if (task->cancels > 0)

@@ -63,10 +63,10 @@ static void describe(void *object, FILE *out)
 
 static const struct naru__wait_kind future_kind = {.what = "future", .cancel = cancel_for_all, .describe = describe};
 
-/* A future belongs to the first loop that somebody waits for it in. */
+/* A future belongs to the loop in which somebody waits for it; when nobody does, to none. */
 static int belongs_here(naru_future *f, struct naru__core *core)
 {
-    if (!f->core)
+    if (!f->core || !f->waiters.next || naru__ring_empty(&f->waiters))
         f->core = core;
     return f->core == core ? 0 : -EINVAL;
 }
@@ -122,7 +122,7 @@ void *naru_future_value(const naru_future *f)
 
 int naru_future_on_done(naru_future *f, naru_callback *cb, void (*fn)(void *arg), void *arg)
 {
-    struct naru__core *core = f->core ? f->core : naru__here;
+    struct naru__core *core = naru__here ? naru__here : f->core;
     if (!core)
         return -EPERM;
     int rc = belongs_here(f, core);

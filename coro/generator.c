@@ -128,12 +128,22 @@ int naru_generator_close(naru_generator *g)
     return rc;
 }
 
+/* One that a task never left stays as it is. */
+static naru_generator *first_idle(struct naru__scheduler *s)
+{
+    for (naru_link *link = s->generators.next; link != &s->generators; link = link->next) {
+        naru_generator *g = naru__container(link, naru_generator, link);
+        if (!g->coroutine.running)
+            return g;
+    }
+    return NULL;
+}
+
 void naru__generators_close_all(struct naru__scheduler *s)
 {
-    naru_link *link;
-    while ((link = s->generators.next) != &s->generators) {
-        naru_generator *g = naru__container(link, naru_generator, link);
-        int rc = g->coroutine.running ? 0 : naru_generator_close(g);
+    naru_generator *g;
+    while ((g = first_idle(s)) != NULL) {
+        int rc = naru_generator_close(g);
         if (rc < 0)
             naru__report(s->core, NARU_ERROR, "a generator that was left open ended with error %d (%s)", rc,
                          naru__error_text(rc));
@@ -143,6 +153,10 @@ void naru__generators_close_all(struct naru__scheduler *s)
 void naru__generators_drop(struct naru__scheduler *s)
 {
     naru_link *link;
-    while ((link = naru__ring_pop(&s->generators)) != NULL)
-        free(naru__container(link, naru_generator, link));
+    while ((link = naru__ring_pop(&s->generators)) != NULL) {
+        naru_generator *g = naru__container(link, naru_generator, link);
+        if (g->coroutine.stack)
+            naru__context_discard(&g->coroutine.stack->context);
+        free(g);
+    }
 }

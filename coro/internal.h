@@ -28,35 +28,35 @@ enum { NARU__INLINE_COPY = 32 };
 struct naru__message; /* message.c */
 struct naru__locals;  /* local.c */
 
+/* Ordered by use: a wake-up and the switch that follows touch the first group, a wait the second. */
 struct naru_task {
-    struct naru__slot slot;
-    naru_callback step;  /* its place in the ready queue */
-    naru_link all;       /* in scheduler->tasks until it ends, then in scheduler->ended while handles are left */
-    naru_future outcome; /* status, value, and who waits for them */
+    naru_callback step;      /* its place in the ready queue */
+    naru__context *context;  /* where it stands: its stack's, or that of the generator it is in */
     struct naru__scheduler *scheduler;
-
-    /* execution */
-    struct naru__stack *stack;  /* from its first step until its end */
-    naru__context *context;     /* where it stands: its stack's, or that of the generator it is in */
-    naru_coroutine *coroutine;  /* the innermost one it is in */
-    naru_fn *fn;
-    void *arg;
+    unsigned char state;     /* enum naru__task_state */
+    bool cancel_pending;     /* a request has not been delivered */
+    unsigned short flags;
+    int cancels;             /* requests not taken back */
+    int wake_result;
+    unsigned refs;           /* handles, and one for running */
 
     /* what it waits for; kept by naru__park */
     const struct naru__wait_kind *wait;
     void *wait_object;
     int64_t wait_since;
-    int wake_result;
 
-    int cancels;             /* requests not taken back */
-    unsigned char state;     /* enum naru__task_state */
-    bool cancel_pending;     /* a request has not been delivered */
-    unsigned short flags;
-    unsigned refs;           /* handles, and one for running */
+    naru_coroutine *coroutine;  /* the innermost one it is in */
+    void *scope;                /* innermost timeout, group, … the task is in (kept by the layer above) */
+    naru_fn *fn;
+    void *arg;
+    struct naru__stack *stack;  /* from its first step until its end */
+
+    naru_link all;       /* in scheduler->tasks until it ends, then in scheduler->ended while handles are left */
+    naru_future outcome; /* status, value, and who waits for them */
     uint64_t id;
+    struct naru__slot slot;
     struct naru__locals *locals;
     struct naru__message *message;
-    void *scope;             /* innermost timeout, group, … the task is in (kept by the layer above) */
     void (*destroy)(void *); /* for outcome.value */
     char *name;              /* NULL: task-<id> */
     const char *where;       /* file:line of the spawn, or NULL */
@@ -68,6 +68,8 @@ struct naru__scheduler {
     struct naru__extension extension;
     struct naru__core *core;
     naru_task *current;
+    naru_task *ended_dense; /* its body has returned, the rest happens on the loop's stack */
+    int ended_status;
     struct naru__eager *eager; /* who gets control back when the running task first suspends; see scheduler.c */
     bool detour;               /* the next switch is not just to the next in the queue: `eager`, or debug mode */
     unsigned budget;           /* I/O that this step may still do without giving way */
@@ -75,12 +77,14 @@ struct naru__scheduler {
     naru_link tasks, ended;
     size_t count, parked;
     uint64_t last_id;
-    bool draining; /* stop the loop when the last task ends */
+    bool draining;  /* stop the loop when the last task ends */
+    bool impatient; /* the end takes too long: tasks that are spawned now are cancelled at birth */
 
     struct naru__slots blocks;   /* struct naru_task */
     struct naru__stacks stacks;  /* the default size */
     struct naru__stacks *others; /* other sizes, made on demand */
     naru__context thread;        /* the loop's own stack */
+    unsigned float_control;      /* what every task starts with: the loop's */
     struct naru__locals *locals; /* of code outside tasks */
     naru_link generators;
     void *overflow; /* overflow.c */
@@ -143,6 +147,7 @@ size_t naru__task_label(const naru_task *task, char *buffer, size_t size); /* it
 /* ---- remote.c: tasks whose handles other threads may hold ---- */
 
 naru_loop *naru__shared_loop(const naru_task *task);
+bool naru__task_belongs_to(const naru_task *task, const naru_loop *loop); /* also one on its way there */
 void naru__shared_done(naru_task *task);  /* the task has its result: tell blocked threads */
 void naru__shared_retain(naru_task *task);
 bool naru__shared_unref(naru_task *task);  /* true: it was the last reference */
@@ -153,7 +158,7 @@ bool naru__shared_cancel(naru_task *task); /* from another thread */
 
 extern const struct naru__wait_kind naru__await_kind;
 int naru__future_park(naru_future *f, const struct naru__wait_kind *kind, void *object); /* S: until it is settled */
-bool naru__future_awaited(const naru_future *f); /* by a task that would pass a cancellation on */
+bool naru__future_awaited(const naru_future *f); /* by a task that waits for the end of the one it belongs to */
 void naru__future_settle(naru_future *f, struct naru__core *core, int status);
 
 /* ---- message.c ---- */

@@ -103,11 +103,12 @@ const char *naru_error_message(const naru_task *task)
 /* glibc's strerror is not for several threads; this one only reads a table. */
 const char *naru__error_text(int error)
 {
+    int positive = error < 0 ? (int)-(unsigned)error : error; /* also INT_MIN, whose abs(3) there is not */
 #if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 32)
-    const char *text = strerrordesc_np(abs(error));
+    const char *text = strerrordesc_np(positive);
     return text ? text : "unknown error";
 #else
-    return strerror(abs(error));
+    return strerror(positive);
 #endif
 }
 

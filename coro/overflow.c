@@ -105,8 +105,20 @@ static bool is_ours(int signo)
     return sigaction(signo, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_fault;
 }
 
+static void reset_in_child(void)
+{
+    pthread_mutex_init(&mutex, NULL); /* another thread of the parent may have held it */
+}
+
+static void watch_for_forks(void)
+{
+    pthread_atfork(NULL, NULL, reset_in_child);
+}
+
 static void add_user(void)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_for_forks);
     pthread_mutex_lock(&mutex);
     if (users++ == 0 && is_default(SIGSEGV) && is_default(SIGBUS)) {
         install(SIGSEGV, &segv_before);

@@ -13,7 +13,8 @@
  *  - A cancellation is one of those wakers. Unless the kind says otherwise, it wakes with -ECANCELED at once. If somebody
  *    else woke the task first, but it has not resumed yet, the cancellation still wins: park returns -ECANCELED. So
  *    whoever was *given* something with the wake-up (a lock, a permit) and gets -ECANCELED must pass it on. Kinds with
- *    `result_wins` turn this round: what happened is delivered, and the cancellation stays pending (for I/O).
+ *    `result_wins` turn this round: what happened is delivered, and the cancellation stays pending (for I/O), unless
+ *    the kind's cancel function itself woke the task with -ECANCELED.
  *  - A cancellation that is pending when the task parks is delivered by that park; the task does leave the processor.
  *  - What the task waits in is the caller's: a struct naru__waiter in its own frame, linked into the object's queue. It must
  *    be out of the queue before the function returns; naru__wait_in_line below does all of that.
@@ -57,8 +58,9 @@ struct naru__wait_kind {
      * leave the task parked until what it waits for has wound up. */
     void (*cancel)(naru_task *task, void *object);
 
-    /* If set, a request is passed on to this task, and the parked one waits for its end. */
+    /* If the wait is for another task's end: which. */
     naru_task *(*waits_for)(void *object);
+    bool passes_on; /* a request goes to that task, and the parked one waits on for its end */
 
     void (*describe)(void *object, FILE *out); /* NULL: nothing more to say */
 };
@@ -68,9 +70,6 @@ int naru__park(const struct naru__wait_kind *kind, void *object);
 
 /* True if the task was parked and this ended it. On the loop's thread. */
 bool naru__wake(naru_task *task, int result);
-
-/* For kinds with result_wins: wakes with -ECANCELED and takes the request off, because it is being delivered. */
-void naru__wake_cancelled(naru_task *task);
 
 /* 0, or -EPERM outside a task: what every S function asks first. */
 int naru__check_task(void);

@@ -29,6 +29,13 @@ naru_loop *naru__shared_loop(const naru_task *task)
     return shared_of(task)->loop;
 }
 
+bool naru__task_belongs_to(const naru_task *task, const naru_loop *loop)
+{
+    if (task->flags & NARU__TASK_SHARED)
+        return shared_of(task)->loop == loop;
+    return task->scheduler->core == loop->core;
+}
+
 void naru__shared_retain(naru_task *task)
 {
     atomic_fetch_add(&shared_of(task)->refs, 1);
@@ -60,7 +67,7 @@ void naru__shared_done(naru_task *task)
 static void end_without_running(naru_task *task, int status)
 {
     task->state = NARU__TASK_DONE;
-    naru__future_settle(&task->outcome, NULL, status);
+    naru__future_settle(&task->outcome, task->outcome.core, status);
     naru__shared_done(task);
     naru_release(task);
 }

@@ -32,10 +32,11 @@ int naru_run_until(naru_loop *loop, naru_task *task)
         return -ESHUTDOWN;
     if (loop->core->running || naru__here)
         return -EBUSY;
-    if (!task->scheduler || task->scheduler->core != loop->core)
+    if (!naru__task_belongs_to(task, loop))
         return -EINVAL;
     if (naru_done(task))
         return naru_result(task);
+    task->outcome.core = loop->core; /* one from naru_spawn_on may still be on its way */
     int rc = naru_task_on_done(task, &when_done, stop_loop, loop);
     if (rc == 0)
         rc = naru_loop_run(loop);
@@ -90,6 +91,7 @@ static void lose_patience(void *arg)
     if (!end->reported)
         report_stubborn(end->scheduler);
     end->reported = true;
+    end->scheduler->impatient = true;
     naru_each_task(core->loop, cancel_once, NULL);
 }
 

@@ -128,6 +128,12 @@ static inline void check_canary(const naru_task *task)
         naru__overflow_dense(task);
 }
 
+/* Reports of unseen errors and a value's destroy function have no room on a dense stack. */
+static inline bool needs_room_to_end(const naru_task *task, int status)
+{
+    return (task->flags & NARU_DENSE_STACK) && (status < 0 || task->destroy);
+}
+
 /* What runs on every task stack, for as many tasks as come along. A stack that is given back stays suspended in here, so
  * that the next task that takes it needs no new context. */
 static void task_main(void *arg)
@@ -136,13 +142,22 @@ static void task_main(void *arg)
     for (;;) {
         naru_task *task = s->current;
         struct naru__stack *stack = task->stack;
+        if (naru__float_control() != s->float_control)
+            naru__set_float_control(s->float_control); /* whoever ran here before has changed it */
         int status = task->fn(task->arg);
         check_canary(task);
-        naru__task_end(task, status);
-        naru__context *next = next_context(s, stack);
+        s->current = NULL; /* nothing that is called on its way out can suspend */
+        naru__context *next = &s->thread;
+        if (needs_room_to_end(task, status) && !s->eager) {
+            s->ended_dense = task;
+            s->ended_status = status;
+        } else {
+            naru__task_end(task, status);
+            next = next_context(s, stack);
+        }
         if (next != &stack->context) {
             naru__stack_give(stack);
-            naru__context_switch(&stack->context, next);
+            naru__context_switch_alike(&stack->context, next);
         }
     }
 }
@@ -153,7 +168,7 @@ __attribute__((noinline)) static void switch_away_slowly(struct naru__scheduler 
     check_canary(s->current);
     naru__context *to = next_context(s, NULL);
     if (to != from)
-        naru__context_switch(from, to);
+        naru__context_switch_alike(from, to);
 }
 
 /* The fast way: from one waiting task to another that has been woken. The switch comes last, so that it is a jump and not
@@ -184,7 +199,12 @@ void naru__task_step(void *arg)
     struct naru__scheduler *s = task->scheduler;
     if (task->state == NARU__TASK_NEW && !begin(s, task, NULL))
         return;
-    naru__context_switch(&s->thread, run_task(s, task));
+    naru__context_switch_alike(&s->thread, run_task(s, task));
+    if (s->ended_dense) {
+        task = s->ended_dense;
+        s->ended_dense = NULL;
+        naru__task_end(task, s->ended_status);
+    }
 }
 
 void naru__start_eagerly(struct naru__scheduler *s, naru_task *task)
@@ -225,7 +245,7 @@ int naru__check_cancel(void)
 /* A request reaches a parked task. Awaiting passes it down the chain, which is a loop here because it may be long. */
 static void deliver_to_parked(naru_task *task)
 {
-    while (task->wait->waits_for) {
+    while (task->wait->passes_on) {
         task = task->wait->waits_for(task->wait_object);
         task->cancels++;
         task->cancel_pending = true;
@@ -251,7 +271,7 @@ int naru__park(const struct naru__wait_kind *kind, void *object)
         deliver_to_parked(task);
     naru__switch_away(s);
     task->wait = NULL;
-    if (task->cancel_pending && !kind->result_wins) {
+    if (task->cancel_pending && (!kind->result_wins || task->wake_result == -ECANCELED)) {
         delivered(task);
         return -ECANCELED;
     }
@@ -267,12 +287,6 @@ bool naru__wake(naru_task *task, int result)
     task->scheduler->parked--;
     naru__make_ready(task);
     return true;
-}
-
-void naru__wake_cancelled(naru_task *task)
-{
-    if (naru__wake(task, -ECANCELED))
-        delivered(task);
 }
 
 int naru__wait_in_line(naru_link *line, struct naru__waiter *waiter, const struct naru__wait_kind *kind, void *object)
@@ -302,8 +316,12 @@ bool naru__wake_first(naru_link *line)
 
 bool naru_cancel(naru_task *task)
 {
-    if (!task || naru_done(task))
+    if (!task)
         return false;
+    if (naru_done(task)) {
+        naru_result(task); /* whoever cancels a task does not care for its error any more */
+        return false;
+    }
     if ((task->flags & NARU__TASK_SHARED) && (!naru__here || naru__here->loop != naru__shared_loop(task)))
         return naru__shared_cancel(task);
     task->cancels++;
@@ -337,6 +355,7 @@ static struct naru__scheduler *scheduler_of(struct naru__extension *e)
 static void enter(struct naru__extension *e)
 {
     naru__context_adopt(&scheduler_of(e)->thread);
+    scheduler_of(e)->float_control = naru__float_control();
     naru__overflow_enter(scheduler_of(e));
 }
 
@@ -490,11 +509,13 @@ struct naru__scheduler *naru__scheduler_of(struct naru__core *core)
 
 struct naru__stacks *naru__stacks_of(struct naru__scheduler *s, size_t size, bool dense)
 {
-#if defined(NARU__CONTEXT_ASAN) || defined(NARU__CONTEXT_TSAN)
-    dense = false; /* their instrumentation alone would not fit */
+#if defined(NARU__CONTEXT_ASAN) || defined(NARU__CONTEXT_TSAN) || defined(NARU_CONTEXT_UCONTEXT)
+    dense = false; /* their instrumentation alone, or one ucontext_t, would not fit */
 #endif
     if (size == 0 && !dense)
         return &s->stacks;
+    if (size > NARU__STACK_DEFAULT)
+        dense = false; /* no longer small: nothing to win, and a guard page to lose */
     size_t rounded = naru__stack_round(size, dense);
     if (rounded == 0)
         return NULL;

@@ -80,6 +80,10 @@ void naru__task_adopt(struct naru__scheduler *s, naru_task *task)
     task->outcome.core = s->core;
     naru__ring_push(&s->tasks, &task->all);
     s->count++;
+    if (s->impatient) {
+        task->cancels = 1;
+        task->cancel_pending = true;
+    }
 }
 
 naru_task *naru__task_create(struct naru__scheduler *s, const naru_spawn_options *options, naru_fn *fn, const void *arg)
@@ -263,12 +267,12 @@ void naru_release_all(naru_task *const *tasks, size_t count)
 
 bool naru_done(const naru_task *task)
 {
-    return naru_future_done(&task->outcome);
+    return !task || naru_future_done(&task->outcome);
 }
 
 bool naru_cancelled(const naru_task *task)
 {
-    return naru_future_cancelled(&task->outcome);
+    return task && naru_future_cancelled(&task->outcome);
 }
 
 int naru_result(const naru_task *task)
@@ -304,14 +308,14 @@ void naru_set_value(void *value)
 
 void *naru_value(const naru_task *task)
 {
-    return naru_done(task) ? task->outcome.value : NULL;
+    return task && naru_done(task) ? task->outcome.value : NULL;
 }
 
 int naru_task_set_name(naru_task *task, const char *name)
 {
-    char *copy = name ? strdup(name) : NULL;
+    char *copy = task && name ? strdup(name) : NULL;
     if (!copy)
-        return name ? -ENOMEM : -EINVAL;
+        return task && name ? -ENOMEM : -EINVAL;
     free(task->name);
     task->name = copy;
     return 0;
@@ -320,6 +324,8 @@ int naru_task_set_name(naru_task *task, const char *name)
 /* Most tasks are never asked, so the automatic name is made when the first one does. */
 const char *naru_task_name(const naru_task *task)
 {
+    if (!task)
+        return "(no task)";
     if (!task->name) {
         char text[32];
         naru__task_label(task, text, sizeof text);
@@ -331,7 +337,11 @@ const char *naru_task_name(const naru_task *task)
 
 int naru_task_on_done(naru_task *task, naru_callback *cb, void (*fn)(void *arg), void *arg)
 {
-    return task ? naru_future_on_done(&task->outcome, cb, fn, arg) : -ENOMEM;
+    if (!task)
+        return -ENOMEM;
+    if (!naru_done(task) && naru__here && !naru__task_belongs_to(task, naru__here->loop))
+        return -EINVAL;
+    return naru_future_on_done(&task->outcome, cb, fn, arg);
 }
 
 void naru_each_task(naru_loop *loop, void (*fn)(naru_task *task, void *arg), void *arg)

@@ -23,6 +23,8 @@ struct member {
     pthread_t thread;
     naru_loop *loop; /* while its main task runs; under the team's mutex */
     naru_task *main; /* its own thread's */
+    bool held;       /* the loop is, because others may still want to stop it; under the team's mutex */
+    bool ended;
     int result;
 };
 
@@ -33,6 +35,7 @@ struct team {
     void *arg;
     int first_error;
     unsigned size;
+    unsigned running; /* main tasks that have not ended: they may still fail and cancel the others */
     struct member members[];
 };
 
@@ -45,12 +48,35 @@ static void asked_to_stop(void *arg)
 /* With the mutex held. */
 static void fail_team(struct team *team, int error)
 {
-    if (team->first_error < 0)
+    if (team->first_error < 0) {
+        if (error == -EINTR && team->first_error == -ECANCELED)
+            team->first_error = error; /* an interrupt shows first as the cancellation it caused */
         return;
+    }
     team->first_error = error;
     for (unsigned i = 0; i < team->size; i++)
         if (team->members[i].loop)
             naru_post(team->members[i].loop, asked_to_stop, &team->members[i]);
+}
+
+static void let_go(struct member *member)
+{
+    if (member->held)
+        naru_loop_unhold(member->loop);
+    member->held = false;
+}
+
+/* With the mutex held. The last one left waits for nobody but itself: its deadlock is one. */
+static void sign_out(struct member *member)
+{
+    struct team *team = member->team;
+    let_go(member);
+    member->loop = NULL;
+    member->main = NULL;
+    member->ended = true;
+    if (--team->running == 1)
+        for (unsigned i = 0; i < team->size; i++)
+            let_go(&team->members[i]);
 }
 
 static int member_main(void *arg)
@@ -61,13 +87,15 @@ static int member_main(void *arg)
     int error = team->first_error;
     member->main = naru_self();
     member->loop = naru__here->loop;
+    member->held = team->running > 1;
+    if (member->held)
+        naru_loop_hold(member->loop);
     pthread_mutex_unlock(&team->mutex);
 
     int rc = error < 0 ? -ECANCELED : team->fn(team->arg);
 
     pthread_mutex_lock(&team->mutex);
-    member->loop = NULL;
-    member->main = NULL;
+    sign_out(member);
     if (rc < 0)
         fail_team(team, rc);
     pthread_mutex_unlock(&team->mutex);
@@ -82,11 +110,12 @@ static void *run_member(void *arg)
     thread_index = member->index;
     member->result = naru_run_with(team->options, member_main, member);
     thread_index = outer_index;
-    if (member->result < 0) {
-        pthread_mutex_lock(&team->mutex);
-        fail_team(team, member->result); /* also when the loop could not even be opened */
-        pthread_mutex_unlock(&team->mutex);
-    }
+    pthread_mutex_lock(&team->mutex);
+    if (!member->ended)
+        sign_out(member); /* it never began: the loop could not even be opened */
+    if (member->result < 0)
+        fail_team(team, member->result);
+    pthread_mutex_unlock(&team->mutex);
     return NULL;
 }
 
@@ -104,6 +133,7 @@ int naru_run_threads(unsigned threads, const naru_options *options, naru_fn *fn,
     team->fn = fn;
     team->arg = arg;
     team->size = threads;
+    team->running = threads;
     for (unsigned i = 0; i < threads; i++) {
         team->members[i].team = team;
         team->members[i].index = i;
@@ -114,6 +144,7 @@ int naru_run_threads(unsigned threads, const naru_options *options, naru_fn *fn,
         started++;
     if (started < threads) {
         pthread_mutex_lock(&team->mutex);
+        team->running -= threads - started;
         fail_team(team, -EAGAIN);
         pthread_mutex_unlock(&team->mutex);
     }

@@ -77,6 +77,10 @@ ssize_t naru_sendmsg(int fd, const struct msghdr *message, int flags)
 
 ssize_t naru_send_all(int fd, const void *data, size_t size)
 {
+    if (size == 0) {
+        int rc = naru__check_task();
+        return rc < 0 ? rc : naru__check_cancel();
+    }
     for (size_t sent = 0; sent < size;) {
         ssize_t n = naru_send(fd, (const char *)data + sent, size - sent, 0);
         if (n < 0)
@@ -126,9 +130,13 @@ int naru_fsync(int fd)
 int naru_poll_fd(int fd, int events, int64_t timeout_ns)
 {
     naru_op op;
+    if (fd < 0) /* poll(2) takes these for "no descriptor" */
+        return naru__check_task() < 0 ? -EPERM : -EBADF;
     naru_op_poll(&op, fd, events);
     if (timeout_ns <= 0) {
         int rc = naru__check_task();
+        if (rc == 0)
+            rc = naru__check_cancel();
         ssize_t now = rc < 0 ? rc : naru__op_info(&op)->attempt(&op);
         return now == -EAGAIN ? -ETIMEDOUT : (int)now;
     }
@@ -157,7 +165,8 @@ int naru_socketpair(int domain, int type, int fd[2])
 {
     if (socketpair(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd) < 0)
         return -errno;
-    enum naru__fd_type kind = (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == SOCK_STREAM ? NARU__FD_STREAM : NARU__FD_SOCKET;
+    bool stream = (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == SOCK_STREAM;
+    enum naru__fd_type kind = stream && domain == AF_UNIX ? NARU__FD_LOCAL : NARU__FD_UNKNOWN;
     fresh(fd[0], kind);
     fresh(fd[1], kind);
     return 0;

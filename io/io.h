@@ -4,7 +4,7 @@
  * those of coro.h. For every call marked S: if the task has a cancellation pending when it is called, -ECANCELED and
  * nothing was done; cancelled while it waits, -ECANCELED and nothing was done; but I/O that has happened is always
  * reported, and the cancellation then stays pending for the next suspension. Interrupted calls are repeated; -EAGAIN is
- * returned only to MSG_DONTWAIT. The buffers must stay until the call returns.
+ * returned only to MSG_DONTWAIT, and by calls on files if the pool may not start its first thread. The buffers must stay until the call returns.
  *
  * Any number of tasks may wait on one descriptor, also in the same direction: first come, first served.
  *
@@ -48,6 +48,7 @@ NARU_CHECK int naru_socketpair(int domain, int type, int fd[2]);
 
 /* ---- sockets ---- */
 
+/* S. MSG_WAITALL has no effect: what is there is returned. */
 NARU_SUSPENDS ssize_t naru_recv(int fd, void *buffer, size_t size, int flags);
 NARU_SUSPENDS ssize_t naru_send(int fd, const void *data, size_t size, int flags);
 NARU_SUSPENDS ssize_t naru_recvmsg(int fd, struct msghdr *message, int flags);

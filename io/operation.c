@@ -22,7 +22,7 @@ static void wake(naru_op *op)
 static void take_back(naru_task *task, void *object)
 {
     if (naru__op_withdraw(object))
-        naru__wake_cancelled(task);
+        naru__wake(task, -ECANCELED);
 }
 
 static void describe(void *object, FILE *out)
@@ -43,14 +43,18 @@ static bool begin(naru_op *op, ssize_t *rc)
     if (*rc < 0)
         return true;
     struct naru__scheduler *s = naru__scheduler_here();
-    *rc = s->budget > 0 ? naru__check_cancel() : naru_yield();
+    if (s->budget > 0) {
+        s->budget--; /* also for a call that fails at once: it may be repeated for ever */
+        *rc = naru__check_cancel();
+    } else {
+        *rc = naru_yield();
+    }
     if (*rc < 0)
         return true;
     op->notify = wake;
     op->arg = s->current;
     if (!naru__op_start(s->core, op))
         return false;
-    s->budget--;
     *rc = op->result;
     return true;
 }
@@ -79,8 +83,11 @@ struct deadline {
 static void too_late(void *arg)
 {
     struct deadline *deadline = arg;
-    if (naru__op_withdraw(deadline->op))
-        naru__wake(deadline->op->arg, -ETIMEDOUT);
+    naru_task *task = deadline->op->arg;
+    if (task->state != NARU__TASK_PARKED) /* it has been told and tries again first: ask in the next batch */
+        naru__ring_push(&deadline->op->core->ready, &deadline->timer.callback.link);
+    else if (naru__op_withdraw(deadline->op))
+        naru__wake(task, -ETIMEDOUT);
 }
 
 ssize_t naru__io_until(naru_op *op, int64_t deadline_ns)

@@ -152,7 +152,7 @@ static void epoll_wake(int wake_fd)
 
 static bool epoll_withdraw(struct naru__core *core, naru_op *op)
 {
-    if (op->state == NARU__OP_QUEUED || op->state == NARU__OP_RUNNING)
+    if (op->state == NARU__OP_POOLED)
         return naru__pool_withdraw(core, op);
     naru__readiness_withdraw(core, op);
     return true;

@@ -43,6 +43,7 @@ enum { NARU__WHEEL_BITS = 6, NARU__WHEEL_SLOTS = 1 << NARU__WHEEL_BITS, NARU__WH
 
 struct naru__wheel {
     int64_t time;                            /* no slot holds an earlier deadline */
+    naru_link never;                         /* deadline NARU_FOREVER: they can be stopped, and that is all */
     naru_link overdue;                       /* started with a deadline before `time`, in order of start */
     unsigned levels;                         /* bit set: the level may have something */
     uint64_t occupied[NARU__WHEEL_LEVELS];   /* bit set: the slot may have something (cleared when found empty) */
@@ -67,6 +68,7 @@ struct naru__core {
     unsigned batches_left;  /* before the next poll; 0 also makes a stop take effect */
     unsigned batches_quota; /* what batches_left starts from: adapts so that polls are at most ~50 us apart */
     bool stopping, running, debug;
+    uint32_t runs; /* how many have begun */
     bool exposed; /* the program has the loop pointer: somebody may post for ever */
     int64_t now;  /* when the last poll returned: cheap, and good enough for "since when" */
 
@@ -139,8 +141,7 @@ enum naru__op_state {
     NARU__OP_IDLE,     /* not submitted, or done */
     NARU__OP_WAITING,  /* in its descriptor's list until readiness moves it on */
     NARU__OP_NOTIFIED, /* in the same list; notify was called: somebody will call naru__op_continue */
-    NARU__OP_QUEUED,   /* in the blocking pool's queue */
-    NARU__OP_RUNNING,  /* a pool thread has it */
+    NARU__OP_POOLED,   /* with the blocking pool; its link tells whether queued (under the pool's mutex) or running */
     NARU__OP_DONE,     /* result is set; notify was or will be called */
 };
 
@@ -177,7 +178,8 @@ const struct naru__op_kind_info *naru__op_info(const naru_op *op);
 
 enum naru__fd_type {
     NARU__FD_UNKNOWN,
-    NARU__FD_STREAM,  /* a stream socket: a short read empties it */
+    NARU__FD_STREAM,  /* a TCP socket, or another stream of bytes and nothing else: a short read empties it */
+    NARU__FD_LOCAL,   /* a Unix stream socket: likewise, unless the read stopped at a passed descriptor */
     NARU__FD_SOCKET,  /* any other socket */
     NARU__FD_PLAIN,   /* pipe, terminal, eventfd …: something the kernel can poll */
     NARU__FD_FILE,    /* regular file, directory, disk: always "ready", but it blocks: for the pool */
@@ -187,6 +189,7 @@ enum { NARU__IN = 1, NARU__OUT = 2, NARU__PRI = 4, NARU__HUP = 8 };
 
 struct naru__fd {
     naru_link waiters;        /* operations, first come first */
+    uint32_t run;             /* core->runs when it was last used: between runs, close(2) goes unnoticed */
     uint32_t generation;      /* grows when the number changes its file: events of an older one are stale */
     uint8_t type;             /* enum naru__fd_type */
     uint8_t armed;            /* NARU__IN | …: what the backend was asked to report, edge-triggered */
@@ -205,6 +208,9 @@ void naru__readiness_close(struct naru__core *core);
 /* A descriptor of known type has just been made: whatever the table says under its number is about another file. */
 void naru__fd_fresh(struct naru__core *core, int fd, enum naru__fd_type type);
 enum naru__fd_type naru__fd_type_of(struct naru__core *core, int fd); /* as far as it is known */
+
+/* naru_op.mode of a recv on a Unix socket: whether the read may have stopped before a passed descriptor. */
+enum { NARU__RECV_ASK = 1, NARU__RECV_COMPLETE = 2 };
 
 /* ---- backends ---- */
 
@@ -230,6 +236,7 @@ extern const struct naru__backend naru__epoll;
 
 bool naru__pool_start(struct naru__core *core, naru_op *op);    /* as naru__op_start */
 bool naru__pool_withdraw(struct naru__core *core, naru_op *op); /* true if no thread had begun */
+void naru__pool_forget(struct naru__core *core, int fd);        /* -EBADF for those no thread has begun */
 void naru__pool_close(struct naru__core *core);                 /* waits for what runs */
 void naru__pool_come_home(void *op); /* the callback by which a finished operation arrives */
 

@@ -86,6 +86,7 @@ static const struct naru__backend *choose_backend(const naru_options *options)
 static void forget_loop_in_child(void)
 {
     naru__here = NULL;
+    pthread_mutex_init(&graves_mutex, NULL); /* another thread of the parent may have held it */
     naru__signals_forget_in_child();
 }
 
@@ -240,7 +241,7 @@ static void adapt_quota(struct naru__core *core, int64_t spent)
 
 static bool anything_can_happen(struct naru__core *core)
 {
-    if (core->busy > 0)
+    if (core->busy > 0 || naru__signals_pending(core))
         return true;
     pthread_mutex_lock(&core->loop->mutex);
     bool expected = core->loop->holds > 0 || !naru__ring_empty(&core->loop->mail);
@@ -300,12 +301,13 @@ static int poll_once(struct naru__core *core)
 
 int naru_loop_run(naru_loop *loop)
 {
-    if (!loop->core)
+    if (!loop || !loop->core)
         return -ESHUTDOWN;
     struct naru__core *core = loop->core;
     if (core->running || naru__here)
         return -EBUSY;
     core->running = true;
+    core->runs++;
     naru__here = core;
     if (core->extension)
         core->extension->enter(core->extension);
@@ -327,7 +329,7 @@ int naru_loop_run(naru_loop *loop)
 
 void naru_loop_stop(naru_loop *loop)
 {
-    if (!loop->core)
+    if (!loop || !loop->core)
         return;
     loop->core->stopping = true;
     loop->core->batches_left = 0;
@@ -337,7 +339,7 @@ void naru_loop_stop(naru_loop *loop)
 
 struct naru__core *naru__core_of(naru_loop *loop)
 {
-    struct naru__core *core = loop->core;
+    struct naru__core *core = loop ? loop->core : NULL;
     if (core && core->debug && core->running && core != naru__here) {
         naru__report(NULL, NARU_ERROR, "a loop was used from a thread that does not run it; only naru_post may do that");
         return NULL;
@@ -355,7 +357,7 @@ naru_loop *naru_loop_current(void)
 
 const char *naru_loop_backend(const naru_loop *loop)
 {
-    return loop->core ? loop->core->backend->name : "closed";
+    return loop && loop->core ? loop->core->backend->name : "closed";
 }
 
 void naru_call_soon(naru_loop *loop, naru_callback *cb, void (*fn)(void *arg), void *arg)

@@ -87,6 +87,8 @@ void naru__mail_end_sleep(naru_loop *loop)
 
 void naru_loop_hold(naru_loop *loop)
 {
+    if (!loop)
+        return;
     pthread_mutex_lock(&loop->mutex);
     loop->holds++;
     pthread_mutex_unlock(&loop->mutex);
@@ -94,6 +96,8 @@ void naru_loop_hold(naru_loop *loop)
 
 void naru_loop_unhold(naru_loop *loop)
 {
+    if (!loop)
+        return;
     pthread_mutex_lock(&loop->mutex);
     if (loop->holds > 0 && --loop->holds == 0 && !loop->closed)
         announce(loop); /* it may have been the last thing the loop waited for */
@@ -122,7 +126,9 @@ static void post_drop(struct naru__mail *mail)
 
 int naru_post(naru_loop *loop, void (*fn)(void *arg), void *arg)
 {
-    struct post *post = malloc(sizeof *post);
+    struct post *post = loop ? malloc(sizeof *post) : NULL;
+    if (!loop)
+        return -ESHUTDOWN;
     if (!post)
         return -ENOMEM;
     *post = (struct post){{.run = post_run, .drop = post_drop}, fn, arg};

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 static const int64_t IDLE_LIMIT = NARU_SEC(10);
 
@@ -27,6 +28,7 @@ struct naru__pool {
     bool someone_left;
     pthread_t left; /* the thread to join, if someone_left */
     naru_loop *loop;
+    pid_t process; /* whose threads they are: a fork does not copy them */
 };
 
 /* On the loop's thread: a job has come home. */
@@ -81,7 +83,6 @@ static void *work(void *arg)
     while (wait_for_work(pool)) {
         naru_op *op = naru__container(naru__ring_pop(&pool->jobs), naru_op, link);
         pool->queued--;
-        op->state = NARU__OP_RUNNING;
         pthread_mutex_unlock(&pool->mutex);
         run_job(pool, op);
         pthread_mutex_lock(&pool->mutex);
@@ -105,6 +106,7 @@ static struct naru__pool *open_pool(struct naru__core *core)
     naru__ring_init(&pool->jobs);
     pool->limit = core->options.pool_threads;
     pool->loop = core->loop;
+    pool->process = getpid();
     return pool;
 }
 
@@ -139,7 +141,7 @@ bool naru__pool_start(struct naru__core *core, naru_op *op)
     if (pool->threads > 0) { /* without a new thread it waits for an old one */
         naru__ring_push(&pool->jobs, &op->link);
         pool->queued++;
-        op->state = NARU__OP_QUEUED;
+        op->state = NARU__OP_POOLED;
         core->busy++;
         pthread_cond_signal(&pool->work);
     } else {
@@ -154,7 +156,7 @@ bool naru__pool_withdraw(struct naru__core *core, naru_op *op)
 {
     struct naru__pool *pool = core->pool;
     pthread_mutex_lock(&pool->mutex);
-    bool taken_back = op->state == NARU__OP_QUEUED;
+    bool taken_back = naru__linked(&op->link);
     if (taken_back) {
         naru__unlink(&op->link);
         pool->queued--;
@@ -164,12 +166,43 @@ bool naru__pool_withdraw(struct naru__core *core, naru_op *op)
     return taken_back;
 }
 
+/* A job that waits here must not run on whatever file gets the number next. (One that a thread has just taken may: as
+ * with close(2) in one thread and read(2) in another.) */
+void naru__pool_forget(struct naru__core *core, int fd)
+{
+    struct naru__pool *pool = core->pool;
+    naru_link forgotten, *link, *next;
+    if (!pool)
+        return;
+    naru__ring_init(&forgotten);
+    pthread_mutex_lock(&pool->mutex);
+    for (link = pool->jobs.next; link != &pool->jobs; link = next) {
+        next = link->next;
+        if (naru__container(link, naru_op, link)->fd == fd) {
+            naru__unlink(link);
+            naru__ring_push(&forgotten, link);
+            pool->queued--;
+        }
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    while ((link = naru__ring_pop(&forgotten)) != NULL) {
+        naru_op *op = naru__container(link, naru_op, link);
+        op->result = -EBADF;
+        naru__pool_come_home(op);
+    }
+}
+
 void naru__pool_close(struct naru__core *core)
 {
     struct naru__pool *pool = core->pool;
     naru_link *link;
     if (!pool)
         return;
+    core->pool = NULL;
+    if (pool->process != getpid()) {
+        free(pool); /* in a forked child: the threads are not here, but one of them may have held the mutex */
+        return;
+    }
     pthread_mutex_lock(&pool->mutex);
     pool->closing = true;
     while ((link = naru__ring_pop(&pool->jobs)) != NULL)
@@ -184,5 +217,4 @@ void naru__pool_close(struct naru__core *core)
     pthread_cond_destroy(&pool->work);
     pthread_cond_destroy(&pool->empty);
     free(pool);
-    core->pool = NULL;
 }

@@ -116,7 +116,8 @@ typedef struct naru_timer {
 } naru_timer;
 
 /* Calls fn(arg) once, not before deadline_ns on naru_now()'s clock. Earlier deadlines first, first come first among
- * equals; one in the past is due at once. Starting a running timer restarts it. */
+ * equals; one in the past is due at once. Starting a running timer restarts it. With
+ * NARU_FOREVER it is running, but never due, and does not keep the loop running. */
 void naru_timer_start(naru_loop *loop, naru_timer *timer, int64_t deadline_ns, void (*fn)(void *arg), void *arg);
 
 /* The same, delay_ns from now (saturating). */
@@ -152,7 +153,8 @@ typedef struct naru_op {
 /* The arguments are those of the system call of that name. On a socket or a pipe an operation is tried at once, and
  * waited for only if it would block. read, write, readv and writev work on any descriptor: on regular files, as pread,
  * pwrite, open and fsync always, they run in the blocking pool. SIGPIPE is never raised: -EPIPE. A descriptor that
- * read, write, accept or connect must wait on is made non-blocking. Interrupted calls are repeated. */
+ * read, write, accept or connect must wait on is made non-blocking. Interrupted calls are repeated. MSG_DONTWAIT in flags:
+ * -EAGAIN instead of waiting. MSG_WAITALL has no effect: what is there is returned. */
 void naru_op_recv(naru_op *op, int fd, void *buffer, size_t size, int flags);
 void naru_op_send(naru_op *op, int fd, const void *data, size_t size, int flags);
 void naru_op_recvmsg(naru_op *op, int fd, struct msghdr *message, int flags);
@@ -199,7 +201,8 @@ typedef struct naru_watch {
 NARU_CHECK int naru_watch_start(naru_loop *loop, naru_watch *watch, int fd, int events,
                                 void (*fn)(void *arg, int events), void *arg);
 
-/* True if it was running. Leaves no registration behind: the descriptor may be closed by anybody. */
+/* True if it was running. Leaves no registration behind: after it, the descriptor may be closed by anybody. Stop a watch
+ * before its descriptor is closed, or it may go on with the next file of that number. */
 bool naru_watch_stop(naru_watch *watch);
 
 /* ---- signals ---- */
@@ -213,7 +216,8 @@ typedef struct naru_signal {
 } naru_signal;
 
 /* Calls fn(arg) from the loop after each delivery of signo (the system, and this library, may merge deliveries that
- * nobody has handled yet). Several may watch one signal, in one loop or in several. The first one installs a handler,
+ * nobody has handled yet). Several may watch one signal, in one loop or in several. In
+ * a loop that naru_run made, watching SIGINT takes the place of naru_run's own handling of it. The first one installs a handler,
  * the last one to stop puts back what was there. 0; -EINVAL (no such signal, or it cannot be caught); -ENOMEM;
  * -ESHUTDOWN. Starting a running one restarts it. */
 NARU_CHECK int naru_signal_start(naru_loop *loop, naru_signal *s, int signo, void (*fn)(void *arg), void *arg);
@@ -224,7 +228,7 @@ bool naru_signal_stop(naru_signal *s);
 /* ---- other threads ---- */
 
 /* Any thread, but not from a signal handler. Queues fn(arg) for the loop and wakes it. Posts of one thread keep their
- * order; from the loop's own thread it is naru_call_soon with an allocation. 0; -ENOMEM; -ESHUTDOWN once closed. */
+ * order; from the thread that runs the loop it is naru_call_soon with an allocation. 0; -ENOMEM; -ESHUTDOWN once closed. */
 int naru_post(naru_loop *loop, void (*fn)(void *arg), void *arg);
 
 #ifdef __cplusplus

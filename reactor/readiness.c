@@ -9,8 +9,9 @@
  * Three traps are handled here.
  *  - An edge comes once. So nobody may wait without having seen EAGAIN after the last edge. There is one shortcut: a
  *    stream socket whose last read came up short is empty (epoll(7) says so), and the next read need not try before it
- *    waits; any event takes that mark off. But a FIN, an error or urgent data may stop a read short with
- *    more to come and no further edge, so an entry that has seen one is always tried. (tokio does the same.)
+ *    waits; any event takes that mark off. (tokio does the same.) But a FIN, an error or urgent data may stop a read
+ *    short with more to come and no further edge, so an entry that has seen one is always tried; and so may a
+ *    descriptor or credentials passed over a Unix socket, which recvmsg tells by MSG_CTRUNC.
  *  - A number is not a file. Closing must wake who waits, and an event fetched before the close must not reach the
  *    file that got the number next: events carry the entry's generation.
  *  - A descriptor that only polls wait on may belong to another library, which closes it without telling us. So
@@ -28,12 +29,32 @@
 
 enum { PAGE_BITS = 8, PAGE_ENTRIES = 1 << PAGE_BITS };
 
+static void reset(struct naru__fd *entry, enum naru__fd_type type)
+{
+    entry->generation++;
+    entry->type = (uint8_t)type;
+    entry->armed = 0;
+    entry->kept = entry->drained = entry->always_try = false;
+}
+
+/* Outside a run naru_close is close(2) and tells nobody. So what was known before this run is not trusted: the
+ * descriptor is registered anew. (If it is still registered after all, epoll says EEXIST, which is fine.) */
+static void renew(struct naru__fd *entry, uint32_t run)
+{
+    entry->run = run;
+    if (naru__ring_empty(&entry->waiters))
+        reset(entry, NARU__FD_UNKNOWN);
+}
+
 static struct naru__fd *find(struct naru__core *core, int fd)
 {
     size_t page = (size_t)(unsigned)fd >> PAGE_BITS;
     if (fd < 0 || page >= core->fd_page_count || !core->fd_pages[page])
         return NULL;
-    return &core->fd_pages[page][fd & (PAGE_ENTRIES - 1)];
+    struct naru__fd *entry = &core->fd_pages[page][fd & (PAGE_ENTRIES - 1)];
+    if (entry->run != core->runs)
+        renew(entry, core->runs);
+    return entry;
 }
 
 static int make_page(struct naru__core *core, size_t page)
@@ -66,47 +87,49 @@ static struct naru__fd *find_or_make(struct naru__core *core, int fd)
 
 /* ---- what kind of file ---- */
 
-static enum naru__fd_type socket_type(int fd)
+/* Called once per descriptor; kept out of the way, and off the stack, of what is called for each message. */
+__attribute__((noinline)) static enum naru__fd_type socket_type(int fd)
 {
-    int type = 0;
+    int type = 0, domain = 0;
     socklen_t size = sizeof type;
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
         return NARU__FD_PLAIN;
-    return type == SOCK_STREAM ? NARU__FD_STREAM : NARU__FD_SOCKET;
+    if (type != SOCK_STREAM || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0)
+        return NARU__FD_SOCKET;
+    return domain == AF_INET || domain == AF_INET6 ? NARU__FD_STREAM : domain == AF_UNIX ? NARU__FD_LOCAL : NARU__FD_SOCKET;
 }
 
 /* Also makes it non-blocking, so that no attempt can stop the loop. 0 or -errno. */
-static int classify(int fd, struct naru__fd *entry)
+__attribute__((noinline)) static int classify(int fd, enum naru__fd_type *type)
 {
     struct stat info;
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0 || fstat(fd, &info) < 0)
         return -errno;
     if (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode) || S_ISBLK(info.st_mode)) {
-        entry->type = NARU__FD_FILE;
+        *type = NARU__FD_FILE;
         return 0;
     }
     if (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
         return -errno;
-    entry->type = (uint8_t)(S_ISSOCK(info.st_mode) ? socket_type(fd) : NARU__FD_PLAIN);
+    *type = S_ISSOCK(info.st_mode) ? socket_type(fd) : NARU__FD_PLAIN;
     return 0;
 }
 
-/* read and write mean something else on each type of file; from here on the operation says what is really done. */
-static int prepare_any_file(struct naru__core *core, naru_op *op, struct naru__fd **entry_out)
+/* read and write mean something else on each type of file; from here on the operation says what is really done. The
+ * table is not told what was found out here: a number that nobody has waited on may be closed without telling us. */
+static int prepare_any_file(naru_op *op, const struct naru__fd *entry, enum naru__fd_type *type)
 {
     if (op->fd < 0)
         return -EBADF;
-    struct naru__fd *entry = *entry_out = find_or_make(core, op->fd);
-    if (!entry)
-        return -ENOMEM;
-    if (entry->type == NARU__FD_UNKNOWN) {
-        int rc = classify(op->fd, entry);
+    *type = entry ? (enum naru__fd_type)entry->type : NARU__FD_UNKNOWN;
+    if (*type == NARU__FD_UNKNOWN) {
+        int rc = classify(op->fd, type);
         if (rc < 0)
             return rc;
     }
-    if (entry->type == NARU__FD_STREAM || entry->type == NARU__FD_SOCKET) {
-        if (op->kind == NARU__OP_READ)
+    if (*type == NARU__FD_STREAM || *type == NARU__FD_LOCAL || *type == NARU__FD_SOCKET) {
+        if (op->kind == NARU__OP_READ && op->size > 0) /* of nothing, a read need not wait, but a recv would */
             op->kind = NARU__OP_RECV;
         else if (op->kind == NARU__OP_WRITE)
             op->kind = NARU__OP_SEND;
@@ -154,9 +177,10 @@ static bool join_waiters(struct naru__core *core, naru_op *op)
         entry->armed = (uint8_t)events;
     }
     if (op->kind != NARU__OP_POLL) {
+        enum naru__fd_type type;
         entry->kept = true;
-        if (entry->type == NARU__FD_UNKNOWN)
-            entry->type = (uint8_t)socket_type(op->fd);
+        if (entry->type == NARU__FD_UNKNOWN && classify(op->fd, &type) == 0)
+            entry->type = (uint8_t)type;
     }
     naru__ring_push(&entry->waiters, &op->link);
     op->state = NARU__OP_WAITING;
@@ -171,6 +195,34 @@ static void leave_waiters(struct naru__core *core, struct naru__fd *entry, naru_
     if (!entry->kept && entry->armed && naru__ring_empty(&entry->waiters)) {
         core->backend->arm(core, op->fd, entry, 0);
         entry->armed = 0;
+        entry->drained = entry->always_try = false;
+    }
+}
+
+/* Whether others wait for the same: then a newcomer may not try before them. */
+static bool must_queue(const struct naru__fd *entry, const naru_op *op)
+{
+    unsigned events = wanted(op) & ~(unsigned)NARU__HUP;
+    for (const naru_link *link = entry->waiters.next; link != &entry->waiters; link = link->next) {
+        const naru_op *other = naru__container(link, const naru_op, link);
+        if (other->kind != NARU__OP_POLL && (wanted(other) & events))
+            return op->kind != NARU__OP_POLL;
+    }
+    return false;
+}
+
+/* The one who was told is gone, and what it was told of may not be used up: the next in line is told. (All who waited
+ * when the event came were told then; this is for those who came later.) */
+static void pass_on(struct naru__fd *entry, const naru_op *gone)
+{
+    unsigned events = wanted(gone) & ~(unsigned)NARU__HUP;
+    for (naru_link *link = entry->waiters.next; link != &entry->waiters; link = link->next) {
+        naru_op *op = naru__container(link, naru_op, link);
+        if (op->state == NARU__OP_WAITING && (wanted(op) & events)) {
+            op->state = NARU__OP_NOTIFIED;
+            op->notify(op);
+            return;
+        }
     }
 }
 
@@ -181,7 +233,9 @@ static bool is_plain_recv(const naru_op *op)
 
 static void note_short_read(struct naru__fd *entry, const naru_op *op, ssize_t result)
 {
-    if (entry && entry->type == NARU__FD_STREAM && is_plain_recv(op) && result > 0 && (size_t)result < op->size)
+    if (!entry || !is_plain_recv(op) || result <= 0 || (size_t)result >= op->size)
+        return;
+    if (entry->type == NARU__FD_STREAM || (entry->type == NARU__FD_LOCAL && op->mode == NARU__RECV_COMPLETE))
         entry->drained = (entry->armed & NARU__IN) && !entry->always_try;
 }
 
@@ -192,13 +246,18 @@ bool naru__readiness_start(struct naru__core *core, naru_op *op)
         return naru__pool_start(core, op);
     struct naru__fd *entry = find(core, op->fd);
     if (info->any_file) {
-        int rc = prepare_any_file(core, op, &entry);
+        enum naru__fd_type type;
+        int rc = prepare_any_file(op, entry, &type);
         if (rc < 0)
             return done(op, rc);
-        if (entry->type == NARU__FD_FILE && reads_or_writes(op))
+        if (type == NARU__FD_FILE && reads_or_writes(op))
             return naru__pool_start(core, op);
     }
-    if (!entry || !entry->drained || !is_plain_recv(op)) {
+    if (entry && entry->type == NARU__FD_LOCAL && is_plain_recv(op))
+        op->mode = NARU__RECV_ASK;
+    bool wait = entry && ((entry->drained && is_plain_recv(op)) ||
+                          (!naru__ring_empty(&entry->waiters) && must_queue(entry, op)));
+    if (!wait || (op->flags & MSG_DONTWAIT)) {
         ssize_t result = naru__op_info(op)->attempt(op);
         if (result != -EAGAIN || (op->flags & MSG_DONTWAIT)) {
             note_short_read(entry, op, result);
@@ -218,12 +277,17 @@ bool naru__readiness_continue(struct naru__core *core, naru_op *op)
     }
     leave_waiters(core, entry, op);
     note_short_read(entry, op, result);
+    if (!naru__ring_empty(&entry->waiters))
+        pass_on(entry, op);
     return done(op, result);
 }
 
 void naru__readiness_withdraw(struct naru__core *core, naru_op *op)
 {
-    leave_waiters(core, find(core, op->fd), op);
+    struct naru__fd *entry = find(core, op->fd);
+    leave_waiters(core, entry, op);
+    if (op->state == NARU__OP_NOTIFIED && !naru__ring_empty(&entry->waiters))
+        pass_on(entry, op);
 }
 
 /* ---- events ---- */
@@ -265,17 +329,10 @@ static void evict(struct naru__core *core, struct naru__fd *entry, bool same_fil
     }
 }
 
-static void reset(struct naru__fd *entry, enum naru__fd_type type)
-{
-    entry->generation++;
-    entry->type = (uint8_t)type;
-    entry->armed = 0;
-    entry->kept = entry->drained = entry->always_try = false;
-}
-
 void naru__readiness_forget(struct naru__core *core, int fd)
 {
     struct naru__fd *entry = find(core, fd);
+    naru__pool_forget(core, fd);
     if (!entry)
         return;
     evict(core, entry, true);

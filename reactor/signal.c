@@ -25,6 +25,7 @@ struct naru__signals {
 
     naru_link subscribers; /* naru_signal.link, in order of start; the loop's thread only */
     bool in_use;           /* under the mutex */
+    bool inherited;        /* the loop is that of a parent process: the table below does not count its subscribers */
 };
 
 static struct naru__signals *_Atomic entries;
@@ -96,7 +97,7 @@ void naru__signals_forget_in_child(void)
     atomic_store(&handlers_running, 0);
     for (struct naru__signals *s = atomic_load(&entries); s; s = s->next) {
         atomic_store(&s->interest, 0);
-        s->in_use = false;
+        s->inherited = true;
     }
     for (int signo = 1; signo <= SIGNALS; signo++)
         if (table[signo].subscribers > 0) {
@@ -121,8 +122,10 @@ static struct naru__signals *take_entry(void)
             atomic_store(&entries, s);
         }
     }
-    if (s)
+    if (s) {
         s->in_use = true;
+        s->inherited = false;
+    }
     pthread_mutex_unlock(&mutex);
     return s;
 }
@@ -148,8 +151,24 @@ static bool still_wanted(const struct naru__signals *signals, int signo)
     return false;
 }
 
+/* A program's own watch takes the place of a background one. */
+static void stop_background(struct naru__core *core, int signo)
+{
+    naru_link *link, *next;
+    for (link = core->signals->subscribers.next; link != &core->signals->subscribers; link = next) {
+        naru_signal *s = naru__container(link, naru_signal, link);
+        next = link->next;
+        if (s->background && s->signo == signo)
+            naru_signal_stop(s);
+    }
+}
+
 static int start(struct naru__core *core, naru_signal *s, int signo, bool background)
 {
+    if (naru__linked(&s->link) && s->core == core && s->signo == signo && s->background == background) {
+        naru_callback_cancel(&s->callback);
+        return 0; /* goes on without a moment in which nobody watches */
+    }
     naru_signal_stop(s);
     if (signo < 1 || signo > SIGNALS)
         return -EINVAL;
@@ -167,8 +186,10 @@ static int start(struct naru__core *core, naru_signal *s, int signo, bool backgr
     s->signo = signo;
     s->background = background;
     naru__ring_push(&core->signals->subscribers, &s->link);
-    if (!background)
+    if (!background) {
         core->busy++;
+        stop_background(core, signo);
+    }
     return 0;
 }
 
@@ -206,7 +227,8 @@ bool naru_signal_stop(naru_signal *s)
         atomic_fetch_and(&signals->interest, ~bit(s->signo));
         atomic_fetch_and(&signals->pending, ~bit(s->signo));
     }
-    unsubscribe(s->signo);
+    if (!signals->inherited)
+        unsubscribe(s->signo);
     return true;
 }
 

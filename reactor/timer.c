@@ -24,6 +24,7 @@ void naru__timers_init(struct naru__wheel *wheel, int64_t now)
 {
     wheel->time = now;
     naru__ring_init(&wheel->overdue);
+    naru__ring_init(&wheel->never);
     for (int level = 0; level < NARU__WHEEL_LEVELS; level++)
         for (int slot = 0; slot < NARU__WHEEL_SLOTS; slot++)
             naru__ring_init(&wheel->slots[level][slot]);
@@ -31,7 +32,7 @@ void naru__timers_init(struct naru__wheel *wheel, int64_t now)
 
 void naru__timers_drop(struct naru__wheel *wheel)
 {
-    while (naru__ring_pop(&wheel->overdue))
+    while (naru__ring_pop(&wheel->overdue) || naru__ring_pop(&wheel->never))
         continue;
     for (int level = 0; level < NARU__WHEEL_LEVELS; level++)
         for (int slot = 0; slot < NARU__WHEEL_SLOTS; slot++)
@@ -42,8 +43,8 @@ void naru__timers_drop(struct naru__wheel *wheel)
 static void hang(struct naru__wheel *wheel, naru_timer *timer)
 {
     int64_t deadline = timer->deadline;
-    if (deadline < wheel->time) {
-        naru__ring_push(&wheel->overdue, &timer->callback.link);
+    if (deadline < wheel->time || deadline == NARU_FOREVER) {
+        naru__ring_push(deadline == NARU_FOREVER ? &wheel->never : &wheel->overdue, &timer->callback.link);
         return;
     }
     uint64_t differing = (uint64_t)deadline ^ (uint64_t)wheel->time;

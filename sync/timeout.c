@@ -17,15 +17,20 @@ static void expire(void *arg)
     naru_cancel(t->task);
 }
 
-static void arm(naru_timeout *t, int64_t deadline)
+/* A deadline that has passed is due at the next suspension, whatever that is: a timer might fire only some batches
+ * later, when the loop next looks at the clock. */
+static void arm(naru_timeout *t, int64_t deadline, int64_t now)
 {
+    struct naru__core *core = t->task->scheduler->core;
     naru_timer_stop(&t->timer);
     t->timer.deadline = deadline;
-    if (deadline != NARU_FOREVER)
-        naru__timer_arm(t->task->scheduler->core, &t->timer, deadline);
+    if (deadline <= now)
+        naru__ring_push(&core->ready, &t->timer.callback.link);
+    else if (deadline != NARU_FOREVER)
+        naru__timer_arm(core, &t->timer, deadline);
 }
 
-int naru_timeout_begin_at(naru_timeout *t, int64_t deadline_ns)
+static int begin(naru_timeout *t, int64_t deadline, int64_t now)
 {
     naru_task *self = naru_self();
     if (!self)
@@ -34,13 +39,19 @@ int naru_timeout_begin_at(naru_timeout *t, int64_t deadline_ns)
     t->timer.callback.fn = expire;
     t->timer.callback.arg = t;
     self->scope = t;
-    arm(t, deadline_ns);
+    arm(t, deadline, now);
     return 0;
+}
+
+int naru_timeout_begin_at(naru_timeout *t, int64_t deadline_ns)
+{
+    return begin(t, deadline_ns, naru_now());
 }
 
 int naru_timeout_begin(naru_timeout *t, int64_t timeout_ns)
 {
-    return naru_timeout_begin_at(t, timeout_ns == NARU_FOREVER ? NARU_FOREVER : naru__add_ns(naru_now(), timeout_ns));
+    int64_t now = naru_now();
+    return begin(t, naru__add_ns(now, timeout_ns), now);
 }
 
 int naru_timeout_reschedule(naru_timeout *t, int64_t deadline_ns)
@@ -49,7 +60,7 @@ int naru_timeout_reschedule(naru_timeout *t, int64_t deadline_ns)
         return -EPERM;
     if (t->expired)
         return -EALREADY;
-    arm(t, deadline_ns);
+    arm(t, deadline_ns, naru_now());
     return 0;
 }
 
