@@ -106,8 +106,11 @@ static void wait_on(naru_task *task, void *object)
     (void)object;
 }
 
-static const struct naru__wait_kind cancel_all_kind = {
-    .what = "cancel_all, for", .result_wins = true, .waits_for = awaited, .cancel = wait_on, .describe = describe};
+static const struct naru__wait_kind cancel_all_kind = {.what = "cancel_all, for",
+                                                       .result_wins = true,
+                                                       .waits_for = awaited,
+                                                       .cancel = wait_on,
+                                                       .describe = describe};
 
 int naru_cancel_all(naru_task *const *tasks, size_t count)
 {

@@ -141,7 +141,8 @@ void naru__switch(void **save, void *load);
 
 /*
  * The same for two flows that stand at the same place in the code, as two tasks that both wait do. It ends in an
- * ordinary return, which the processor then predicts rightly, and so the returns that follow.
+ * ordinary return, which the processor then predicts rightly, and so the returns that follow. Between a task and
+ * the loop the first return is a surprise, but those that follow it are not.
  */
 void naru__switch_alike(void **save, void *load);
 

@@ -6,7 +6,8 @@
  * the thread, and what it shares with other tasks, to itself.
  *
  * For every S function: called outside a task it returns -EPERM; if the task is cancelled there, -ECANCELED. A
- * cancellation is delivered once, at the call that waits then or, if there is none, at the next one that would wait.
+ * cancellation is delivered once, at the call that waits then or, if there is none, at the next one that would wait (for
+ * I/O, sleep and yield: at the next call).
  * Calls are for the thread that runs the loop unless they say otherwise, and are not for signal handlers.
  *
  * A body returns an int: >= 0 is its result, < 0 its error. One that returns -ECANCELED ended cancelled. An error that
@@ -36,10 +37,13 @@ typedef struct naru_task naru_task;
 
 /* naru_spawn_options.flags */
 enum {
-    NARU_EAGER = 1,         /* run up to the first suspension before naru_spawn_with returns (if the loop runs) */
-    NARU_DENSE_STACK = 2,   /* a stack of about 2 KiB without a guard page: for very many tasks that do very little.
+    NARU_EAGER = 1, /* run up to the first suspension before naru_spawn_with returns (if the loop runs) */
+    NARU_DENSE_STACK =
+        2, /* a stack of about 2 KiB without a guard page: for very many tasks that do very little.
                                naru's waiting calls and socket I/O fit; file I/O, naru_fail and printf need a stack_size
-                               of 8 KiB. Link with -z now: the first call of a lazily bound function needs 3 KiB more */
+                               of 8 KiB. Link with -z now: the first call of a lazily bound function needs 3 KiB more.
+                               An ordinary stack instead if more than 64 KiB are asked for, under sanitizers, and
+                               where switching uses ucontext */
     NARU_STICKY_CANCEL = 4, /* once cancelled, every suspension fails, not only the next one */
 };
 
@@ -137,7 +141,8 @@ naru_task *naru_retain(naru_task *task); /* one more reference; returns task */
 void naru_release(naru_task *task);      /* gives one up; the task itself runs on. NULL: nothing */
 
 /* Asks the task to end: its current or next suspension returns -ECANCELED. A task that never started never will. False
- * if it is done already, or NULL. */
+ * if it is done already (an error it ended with then counts as seen), or NULL. From another thread, requests that
+ * arrive together count as one. */
 bool naru_cancel(naru_task *task);
 
 /* S: cancels all of them and waits until all are done. NULLs are skipped. 0, or -ECANCELED if the caller was cancelled
@@ -183,8 +188,9 @@ int naru_task_on_done(naru_task *task, naru_callback *cb, void (*fn)(void *arg),
 
 naru_task *naru_self(void); /* the calling task; NULL outside one. No reference is added. Any thread */
 
-const char *naru_task_name(const naru_task *task);           /* valid while the handle is, until set_name */
-int naru_task_set_name(naru_task *task, const char *name);   /* copied. 0; -ENOMEM (the old name stays); -EINVAL: NULL */
+const char *naru_task_name(const naru_task *task); /* valid while the handle is, until set_name */
+int naru_task_set_name(naru_task *task,
+                       const char *name); /* copied. 0; -ENOMEM (the old name stays); -EINVAL: NULL */
 
 /* Calls fn for each unfinished task of the loop (NULL: the current one), in order of creation. fn must not suspend; it
  * may cancel and spawn. */
@@ -213,7 +219,10 @@ typedef struct naru_future {
     int status;
     unsigned char state, seen;
 } naru_future;
-#define NARU_FUTURE_INIT {{NULL, NULL}, NULL, NULL, 0, 0, 0}
+#define NARU_FUTURE_INIT                  \
+    {                                     \
+        {NULL, NULL}, NULL, NULL, 0, 0, 0 \
+    }
 
 /* S: waits until it is done: its status. Does not suspend if it is already. As in asyncio, cancelling one waiter cancels
  * the future for all of them. -EINVAL: it is waited for in another loop. */
@@ -238,7 +247,7 @@ typedef struct naru_local {
     const char *name;
     void *initial;
 } naru_local;
-void *naru_local_get(const naru_local *key); /* never set: key->initial */
+void *naru_local_get(const naru_local *key);            /* never set: key->initial */
 int naru_local_set(const naru_local *key, void *value); /* 0; -ENOMEM; -EPERM outside a run */
 
 /* ---- bare coroutines: no loop, no task ---- */
@@ -266,7 +275,8 @@ void naru_coroutine_destroy(naru_coroutine *c);
 /* An asynchronous generator: a body that hands out values one by one and may suspend in between. It runs in the task that
  * asks for the next value. */
 typedef struct naru_generator naru_generator;
-naru_generator *naru_generator_start(naru_fn *fn, void *arg); /* NULL: no memory, or outside a run. Runs nothing yet */
+naru_generator *naru_generator_start(naru_fn *fn,
+                                     void *arg); /* NULL: no memory, or outside a run. Runs nothing yet */
 
 /* S: 1 and a value; 0 at the end; < 0: the error the body ended with, once, then 0. -EBUSY: another task is in it. */
 NARU_SUSPENDS NARU_CHECK int naru_generator_next(naru_generator *g, void **value);

@@ -56,12 +56,24 @@ static void cancel_for_all(naru_task *task, void *object)
     naru_future_cancel(object);
 }
 
+static void leave(naru_task *task, void *object)
+{
+    naru_future *f = object;
+    for (naru_link *link = f->waiters.next, *next; link != &f->waiters; link = next) {
+        const naru_callback *cb = naru__container(link, const naru_callback, link);
+        next = link->next;
+        if (cb->fn == waiting_task && cb->arg == task)
+            naru__unlink(link);
+    }
+}
+
 static void describe(void *object, FILE *out)
 {
     fprintf(out, "%p", object);
 }
 
-static const struct naru__wait_kind future_kind = {.what = "future", .cancel = cancel_for_all, .describe = describe};
+static const struct naru__wait_kind future_kind = {
+    .what = "future", .cancel = cancel_for_all, .describe = describe, .abandon = leave};
 
 /* A future belongs to the loop in which somebody waits for it; when nobody does, to none. */
 static int belongs_here(naru_future *f, struct naru__core *core)

@@ -18,7 +18,7 @@ struct naru_generator {
     struct naru__scheduler *scheduler;
     naru_fn *fn;
     void *arg;
-    int status;  /* what the body returned */
+    int status; /* what the body returned */
     bool closing;
     bool abandoned; /* it yielded while it was being closed */
     void *scope;    /* the innermost scope when it was last entered */

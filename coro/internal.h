@@ -14,11 +14,11 @@
 #include "reactor/internal.h"
 
 enum naru__task_state {
-    NARU__TASK_NEW,     /* in the ready queue, has no stack yet. Moved on by naru__next_context */
-    NARU__TASK_READY,   /* in the ready queue, woken. Moved on by naru__next_context */
+    NARU__TASK_NEW,   /* in the ready queue, has no stack yet. Moved on by run_task in scheduler.c */
+    NARU__TASK_READY, /* in the ready queue, woken. Moved on by run_task in scheduler.c */
     NARU__TASK_RUNNING, /* on the processor (or started another one eagerly). Moved on by park, yield or its end */
-    NARU__TASK_PARKED,  /* waits. Moved on by naru__wake */
-    NARU__TASK_DONE,    /* has a result, and no stack any more */
+    NARU__TASK_PARKED, /* waits. Moved on by naru__wake */
+    NARU__TASK_DONE,   /* has a result, and no stack any more */
 };
 
 enum { NARU__TASK_SHARED = 1 << 8, NARU__TASK_HEAP_COPY = 1 << 9 }; /* beside the public flags */
@@ -30,28 +30,28 @@ struct naru__locals;  /* local.c */
 
 /* Ordered by use: a wake-up and the switch that follows touch the first group, a wait the second. */
 struct naru_task {
-    naru_callback step;      /* its place in the ready queue */
-    naru__context *context;  /* where it stands: its stack's, or that of the generator it is in */
+    naru_callback step;     /* its place in the ready queue */
+    naru__context *context; /* where it stands: its stack's, or that of the generator it is in */
     struct naru__scheduler *scheduler;
-    unsigned char state;     /* enum naru__task_state */
-    bool cancel_pending;     /* a request has not been delivered */
+    unsigned char state; /* enum naru__task_state */
+    bool cancel_pending; /* a request has not been delivered */
     unsigned short flags;
-    int cancels;             /* requests not taken back */
+    int cancels; /* requests not taken back */
     int wake_result;
-    unsigned refs;           /* handles, and one for running */
+    unsigned refs; /* handles, and one for running */
 
     /* what it waits for; kept by naru__park */
     const struct naru__wait_kind *wait;
     void *wait_object;
     int64_t wait_since;
 
-    naru_coroutine *coroutine;  /* the innermost one it is in */
-    void *scope;                /* innermost timeout, group, … the task is in (kept by the layer above) */
+    naru_coroutine *coroutine; /* the innermost one it is in */
+    void *scope;               /* innermost timeout, group, … the task is in (kept by the layer above) */
     naru_fn *fn;
     void *arg;
-    struct naru__stack *stack;  /* from its first step until its end */
+    struct naru__stack *stack; /* from its first step until its end */
 
-    naru_link all;       /* in scheduler->tasks until it ends, then in scheduler->ended while handles are left */
+    naru_link all; /* in scheduler->tasks until it ends, then in scheduler->ended while handles are left */
     naru_future outcome; /* status, value, and who waits for them */
     uint64_t id;
     struct naru__slot slot;
@@ -70,9 +70,10 @@ struct naru__scheduler {
     naru_task *current;
     naru_task *ended_dense; /* its body has returned, the rest happens on the loop's stack */
     int ended_status;
-    struct naru__eager *eager; /* who gets control back when the running task first suspends; see scheduler.c */
-    bool detour;               /* the next switch is not just to the next in the queue: `eager`, or debug mode */
-    unsigned budget;           /* I/O that this step may still do without giving way */
+    struct naru__eager
+        *eager;      /* who gets control back when the running task first suspends; see scheduler.c */
+    bool detour;     /* the next switch is not just to the next in the queue: `eager`, or debug mode */
+    unsigned budget; /* I/O that this step may still do without giving way */
 
     naru_link tasks, ended;
     size_t count, parked;
@@ -92,16 +93,20 @@ struct naru__scheduler {
 
 /* ---- scheduler.c ---- */
 
-struct naru__scheduler *naru__scheduler_of(struct naru__core *core); /* makes it on first use; NULL: no memory */
-struct naru__stacks *naru__stacks_of(struct naru__scheduler *s, size_t size, bool dense); /* NULL: no memory, too large */
-struct naru__stack *naru__take_stack(struct naru__scheduler *s, struct naru__stacks *stacks, const naru_task *task); /* or
+struct naru__scheduler *
+naru__scheduler_of(struct naru__core *core); /* makes it on first use; NULL: no memory */
+struct naru__stacks *naru__stacks_of(struct naru__scheduler *s, size_t size,
+                                     bool dense); /* NULL: no memory, too large */
+struct naru__stack *naru__take_stack(struct naru__scheduler *s, struct naru__stacks *stacks,
+                                     const naru_task *task); /* or
                                                         reports on behalf of task that there is none: NULL */
 void naru__task_step(void *task); /* the callback by which a task is in the ready queue */
 
 static inline struct naru__scheduler *naru__scheduler_here(void)
 {
     struct naru__core *core = naru__here;
-    return core && core->extension ? naru__container(core->extension, struct naru__scheduler, extension) : NULL;
+    return core && core->extension ? naru__container(core->extension, struct naru__scheduler, extension)
+                                   : NULL;
 }
 
 static inline bool naru__settled(const naru_future *f)
@@ -134,13 +139,15 @@ void naru__start_eagerly(struct naru__scheduler *s, naru_task *task);
 
 /* ---- task.c ---- */
 
-naru_task *naru__task_create(struct naru__scheduler *s, const naru_spawn_options *options, naru_fn *fn, const void *arg);
+naru_task *naru__task_create(struct naru__scheduler *s, const naru_spawn_options *options, naru_fn *fn,
+                             const void *arg);
 void naru__task_format(naru_task *task); /* a new block of memory */
 void naru__task_init(naru_task *task, const naru_spawn_options *options, naru_fn *fn);
-void naru__task_adopt(struct naru__scheduler *s, naru_task *task); /* into the scheduler's list, with a number */
-void naru__task_end(naru_task *task, int status);                  /* result, waiters, references; frees it perhaps */
+void naru__task_adopt(struct naru__scheduler *s,
+                      naru_task *task);           /* into the scheduler's list, with a number */
+void naru__task_end(naru_task *task, int status); /* result, waiters, references; frees it perhaps */
 void naru__task_unref(naru_task *task);
-void naru__task_dispose(naru_task *task);                          /* frees what hangs on it, and the block */
+void naru__task_dispose(naru_task *task); /* frees what hangs on it, and the block */
 void naru__task_report_unseen(const naru_task *task);
 size_t naru__task_label(const naru_task *task, char *buffer, size_t size); /* its name, without allocating */
 
@@ -148,17 +155,19 @@ size_t naru__task_label(const naru_task *task, char *buffer, size_t size); /* it
 
 naru_loop *naru__shared_loop(const naru_task *task);
 bool naru__task_belongs_to(const naru_task *task, const naru_loop *loop); /* also one on its way there */
-void naru__shared_done(naru_task *task);  /* the task has its result: tell blocked threads */
+void naru__shared_done(naru_task *task); /* the task has its result: tell blocked threads */
 void naru__shared_retain(naru_task *task);
-bool naru__shared_unref(naru_task *task);  /* true: it was the last reference */
+bool naru__shared_unref(naru_task *task); /* true: it was the last reference */
 void naru__shared_free(naru_task *task);
 bool naru__shared_cancel(naru_task *task); /* from another thread */
 
 /* ---- future.c ---- */
 
 extern const struct naru__wait_kind naru__await_kind;
-int naru__future_park(naru_future *f, const struct naru__wait_kind *kind, void *object); /* S: until it is settled */
-bool naru__future_awaited(const naru_future *f); /* by a task that waits for the end of the one it belongs to */
+int naru__future_park(naru_future *f, const struct naru__wait_kind *kind,
+                      void *object); /* S: until it is settled */
+bool naru__future_awaited(
+    const naru_future *f); /* by a task that waits for the end of the one it belongs to */
 void naru__future_settle(naru_future *f, struct naru__core *core, int status);
 
 /* ---- message.c ---- */
@@ -166,9 +175,11 @@ void naru__future_settle(naru_future *f, struct naru__core *core, int status);
 const char *naru__error_text(int error); /* the system's words */
 
 void naru__message_drop(struct naru__message *message);
-void naru__message_pass(naru_task *from, naru_task *to); /* what went wrong in one explains the other's error */
-void naru__message_keep(struct naru__message *message);  /* for naru_strerror in this thread, after the run */
-const char *naru__message_text(const struct naru__message *message, int code); /* NULL: nothing said with this code */
+void naru__message_pass(naru_task *from,
+                        naru_task *to); /* what went wrong in one explains the other's error */
+void naru__message_keep(struct naru__message *message); /* for naru_strerror in this thread, after the run */
+const char *naru__message_text(const struct naru__message *message,
+                               int code); /* NULL: nothing said with this code */
 
 /* ---- local.c ---- */
 
@@ -186,7 +197,8 @@ struct naru_coroutine {
     bool running, finished, is_generator;
 };
 
-void naru__coroutine_prepare(naru_coroutine *c, struct naru__stack *stack); /* fn is set; the next enter starts it */
+void naru__coroutine_prepare(naru_coroutine *c,
+                             struct naru__stack *stack); /* fn is set; the next enter starts it */
 void naru__coroutine_enter(naru_coroutine *c);
 void naru__coroutine_leave(naru_coroutine *c);
 naru_coroutine *naru__coroutine_here(void);

@@ -81,7 +81,8 @@ static void on_fault(int signo, siginfo_t *info, void *context)
 
 void naru__overflow_dense(const naru_task *task)
 {
-    say(task, task->stack->context.size, "dense stacks are small; spawn it without NARU_DENSE_STACK, or with a stack_size");
+    say(task, task->stack->context.size,
+        "dense stacks are small; spawn it without NARU_DENSE_STACK, or with a stack_size");
     abort();
 }
 

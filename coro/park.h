@@ -63,6 +63,10 @@ struct naru__wait_kind {
     bool passes_on; /* a request goes to that task, and the parked one waits on for its end */
 
     void (*describe)(void *object, FILE *out); /* NULL: nothing more to say */
+
+    /* The loop closes and the task, which would not end, is abandoned with its stack: take it out of the object's queue, if
+     * the object may outlive the loop. NULL: it cannot. */
+    void (*abandon)(naru_task *task, void *object);
 };
 
 /* S, in a task only. What naru__wake gave, or -ECANCELED. */
@@ -86,7 +90,8 @@ struct naru__waiter {
 
 /* S: joins the end of the line and parks. Returns as naru__park, out of the line in any case. The head of a line may be
  * zeroed memory. */
-int naru__wait_in_line(naru_link *line, struct naru__waiter *waiter, const struct naru__wait_kind *kind, void *object);
+int naru__wait_in_line(naru_link *line, struct naru__waiter *waiter, const struct naru__wait_kind *kind,
+                       void *object);
 
 /* Wakes the first in line who is not already leaving. False: there is none. */
 bool naru__wake_first(naru_link *line);

@@ -154,7 +154,8 @@ int naru_task_wait_thread(naru_task *task, int64_t timeout_ns)
     if (naru__here && naru__here->loop == shared->loop)
         return -EDEADLK;
     int64_t deadline = naru__add_ns(naru_now(), timeout_ns < 0 ? 0 : timeout_ns);
-    struct timespec until = {.tv_sec = (time_t)(deadline / 1000000000), .tv_nsec = (long)(deadline % 1000000000)};
+    struct timespec until = {.tv_sec = (time_t)(deadline / 1000000000),
+                             .tv_nsec = (long)(deadline % 1000000000)};
     int rc = 0;
     pthread_mutex_lock(&shared->mutex);
     while (!naru_done(task) && rc != ETIMEDOUT)

@@ -156,8 +156,8 @@ static void on_interrupt(void *arg)
 static bool should_handle_interrupts(const struct naru__core *core)
 {
     struct sigaction now;
-    return !(core->options.flags & NARU_NO_SIGINT) && gettid() == getpid() && sigaction(SIGINT, NULL, &now) == 0 &&
-           !(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_DFL;
+    return !(core->options.flags & NARU_NO_SIGINT) && gettid() == getpid() &&
+           sigaction(SIGINT, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_DFL;
 }
 
 /* ---- naru_run ---- */

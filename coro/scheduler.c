@@ -25,7 +25,8 @@ struct naru__eager {
 
 /* ---- taking stacks ---- */
 
-struct naru__stack *naru__take_stack(struct naru__scheduler *s, struct naru__stacks *stacks, const naru_task *task)
+struct naru__stack *naru__take_stack(struct naru__scheduler *s, struct naru__stacks *stacks,
+                                     const naru_task *task)
 {
     struct naru__stack *stack = stacks ? naru__stack_take(stacks) : NULL;
     if (stack)
@@ -289,7 +290,8 @@ bool naru__wake(naru_task *task, int result)
     return true;
 }
 
-int naru__wait_in_line(naru_link *line, struct naru__waiter *waiter, const struct naru__wait_kind *kind, void *object)
+int naru__wait_in_line(naru_link *line, struct naru__waiter *waiter, const struct naru__wait_kind *kind,
+                       void *object)
 {
     *waiter = (struct naru__waiter){.task = naru_self()};
     naru__ring_ready(line);
@@ -373,6 +375,14 @@ static void between(struct naru__extension *e)
         naru__slots_trim(&stacks->slots);
 }
 
+static bool label(const naru_callback *cb, char *text, size_t size)
+{
+    if (cb->fn != naru__task_step)
+        return false;
+    naru__task_label(cb->arg, text, size);
+    return true;
+}
+
 static size_t parked(struct naru__extension *e)
 {
     return scheduler_of(e)->parked;
@@ -391,7 +401,8 @@ static void deadlock(struct naru__extension *e)
     }
     if (size > 0 && text[size - 1] == '\n')
         text[size - 1] = '\0';
-    naru__report_text(core, NARU_ERROR, text ? text : "deadlock: every task waits for something that can never happen");
+    naru__report_text(core, NARU_ERROR,
+                      text ? text : "deadlock: every task waits for something that can never happen");
     free(text);
 }
 
@@ -402,6 +413,8 @@ static void abandon(naru_task *task)
     naru__report(task->scheduler->core, NARU_WARNING, "%s was destroyed before it had ended", name);
     if (naru__linked(&task->step.link))
         naru__unlink(&task->step.link);
+    if (task->state == NARU__TASK_PARKED && task->wait->abandon)
+        task->wait->abandon(task, task->wait_object);
 }
 
 /* Tasks that never ran to their end are abandoned where they stand. They may await each other, so none is freed before
@@ -493,7 +506,7 @@ struct naru__scheduler *naru__scheduler_of(struct naru__core *core)
     struct naru__scheduler *s = size > 0 ? calloc(1, sizeof *s) : NULL;
     if (!s)
         return NULL;
-    s->extension = (struct naru__extension){enter, leave, between, parked, deadlock, close_scheduler};
+    s->extension = (struct naru__extension){enter, leave, between, label, parked, deadlock, close_scheduler};
     s->core = core;
     naru__ring_init(&s->tasks);
     naru__ring_init(&s->ended);

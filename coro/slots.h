@@ -25,10 +25,11 @@ struct naru__slot {
 };
 
 struct naru__slots_type {
-    char *(*map)(struct naru__slots *slots);                /* memory for per_chunk slots; NULL: none */
+    char *(*map)(struct naru__slots *slots); /* memory for per_chunk slots; NULL: none */
     void (*unmap)(struct naru__slots *slots, char *memory);
-    struct naru__slot *(*carve)(struct naru__slots *slots, char *memory, unsigned index); /* NULL: it failed */
-    void (*uncarve)(struct naru__slots *slots, struct naru__slot *slot);                  /* before unmap; may be NULL */
+    struct naru__slot *(*carve)(struct naru__slots *slots, char *memory,
+                                unsigned index);                         /* NULL: it failed */
+    void (*uncarve)(struct naru__slots *slots, struct naru__slot *slot); /* before unmap; may be NULL */
 };
 
 struct naru__slots {

@@ -8,7 +8,7 @@
 /* The header of a stack, at its upper end, beside the frames that are used first: one page for both. */
 struct naru__stack {
     struct naru__slot slot;
-    naru__context context; /* sp is NULL as long as it was never prepared */
+    naru__context context;      /* sp is NULL as long as it was never prepared */
     struct naru__stacks *owner; /* NULL: mapped alone */
     char *mapping;              /* the slot's lowest address: where the guard page is, if there is one */
     size_t mapped;
@@ -31,7 +31,8 @@ enum naru__stack_limits {
     NARU__STACK_LARGEST = 1 << 30,
 };
 
-size_t naru__stack_round(size_t size, bool dense); /* 0 means the default; 0 comes back for one that is too large */
+size_t naru__stack_round(size_t size,
+                         bool dense); /* 0 means the default; 0 comes back for one that is too large */
 void naru__stacks_init(struct naru__stacks *stacks, size_t rounded_size, bool dense);
 
 /* NULL: no memory, or no mapping left for its guard page; stacks->error says which: -ENOMEM or -EMLINK. */

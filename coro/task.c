@@ -86,7 +86,8 @@ void naru__task_adopt(struct naru__scheduler *s, naru_task *task)
     }
 }
 
-naru_task *naru__task_create(struct naru__scheduler *s, const naru_spawn_options *options, naru_fn *fn, const void *arg)
+naru_task *naru__task_create(struct naru__scheduler *s, const naru_spawn_options *options, naru_fn *fn,
+                             const void *arg)
 {
     if (!fn || !fits(s, options))
         return NULL;
@@ -112,7 +113,8 @@ no_memory:
     return NULL;
 }
 
-static naru_task *spawn(struct naru__scheduler *s, const naru_spawn_options *options, naru_fn *fn, const void *arg)
+static naru_task *spawn(struct naru__scheduler *s, const naru_spawn_options *options, naru_fn *fn,
+                        const void *arg)
 {
     if (!s)
         return NULL;
@@ -166,6 +168,22 @@ naru_task *naru_task_spawned_at(naru_task *task, const char *where)
 
 /* ---- the end ---- */
 
+size_t naru__task_label(const naru_task *task, char *buffer, size_t size)
+{
+    int length = task->name ? snprintf(buffer, size, "task '%s'", task->name)
+                            : snprintf(buffer, size, "task-%" PRIu64, task->id);
+    return (size_t)length;
+}
+
+/* Its timer points into a stack that others will use. */
+static void report_open_scope(const naru_task *task)
+{
+    char name[64];
+    naru__task_label(task, name, sizeof name);
+    naru__report(task->scheduler->core, NARU_ERROR,
+                 "%s returned from inside a timeout or group that it never ended", name);
+}
+
 void naru__task_end(naru_task *task, int status)
 {
     struct naru__scheduler *s = task->scheduler;
@@ -178,6 +196,8 @@ void naru__task_end(naru_task *task, int status)
     naru__unlink(&task->all);
     if (task->refs > 1 && !(task->flags & NARU__TASK_SHARED))
         naru__ring_push(&s->ended, &task->all);
+    if (task->scope)
+        report_open_scope(task);
     task->state = NARU__TASK_DONE;
     task->cancel_pending = false;
     task->stack = NULL;
@@ -188,13 +208,6 @@ void naru__task_end(naru_task *task, int status)
     if (task->flags & NARU__TASK_SHARED)
         naru__shared_done(task);
     naru__task_unref(task);
-}
-
-size_t naru__task_label(const naru_task *task, char *buffer, size_t size)
-{
-    int length = task->name ? snprintf(buffer, size, "task '%s'", task->name)
-                            : snprintf(buffer, size, "task-%" PRIu64, task->id);
-    return (size_t)length;
 }
 
 void naru__task_report_unseen(const naru_task *task)

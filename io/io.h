@@ -30,8 +30,9 @@ NARU_SUSPENDS ssize_t naru_writev(int fd, const struct iovec *parts, int count);
 NARU_SUSPENDS ssize_t naru_pread(int fd, void *buffer, size_t size, int64_t offset);
 NARU_SUSPENDS ssize_t naru_pwrite(int fd, const void *data, size_t size, int64_t offset);
 
-NARU_SUSPENDS int naru_open(const char *path, int flags, unsigned mode); /* S, in the pool: a descriptor, CLOEXEC */
-NARU_SUSPENDS int naru_fsync(int fd);                                    /* S, in the pool */
+NARU_SUSPENDS int naru_open(const char *path, int flags,
+                            unsigned mode); /* S, in the pool: a descriptor, CLOEXEC */
+NARU_SUSPENDS int naru_fsync(int fd);       /* S, in the pool */
 
 /* Wakes whoever waits on fd in this loop, with its data if that had come and else with -EBADF, and closes it. Does not
  * suspend. 0; -EBADF; -EIO and the like (it is closed all the same). Outside a run it is close(2). */
@@ -71,7 +72,8 @@ enum { NARU_REUSE_PORT = 1 }; /* several listeners on one port, each in a loop o
  * "localhost" (127.0.0.1), or NULL: every interface, IPv4 and IPv6. port 0: any free one, see naru_local_port. backlog
  * <= 0: the system's limit. 0 and *fd; -ENOTSUP for any other host name; -EADDRINUSE, -EACCES and what else socket, bind
  * and listen say. On failure *fd is -1. */
-NARU_SUSPENDS NARU_CHECK int naru_tcp_listen(const char *host, uint16_t port, int backlog, unsigned flags, int *fd);
+NARU_SUSPENDS NARU_CHECK int naru_tcp_listen(const char *host, uint16_t port, int backlog, unsigned flags,
+                                             int *fd);
 
 /* S: a connection with TCP_NODELAY. host as above ("localhost": 127.0.0.1, then ::1; NULL the same). The error is that of
  * the last address tried. */

@@ -8,8 +8,8 @@
  * -ECANCELED. If not, because a pool thread or the kernel has the buffer, the task stays parked until the operation's own end
  * and gets its result; the request then stays pending. So no byte that was read, and no accepted descriptor, is lost.
  *
- * A task whose I/O never blocks would never let others run. So each step has a budget of operations that complete at
- * once; when it is used up, the task yields before the next. */
+ * A task whose I/O never blocks would never let others run. So each step has a budget of operations; when it is used
+ * up, the task yields before the next. */
 #include "io/internal.h"
 
 #include <errno.h>

@@ -24,11 +24,14 @@ static int parse(const char *host, uint16_t port, struct address *address)
     char service[8];
     struct addrinfo *found, hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
     snprintf(service, sizeof service, "%u", port);
-    int rc = strcmp(host, "*") == 0 ? EAI_NONAME : getaddrinfo(host, service, &hints, &found); /* glibc: "*" is NULL */
+    int rc = strcmp(host, "*") == 0 ? EAI_NONAME
+                                    : getaddrinfo(host, service, &hints, &found); /* glibc: "*" is NULL */
     if (rc == EAI_MEMORY)
         return -ENOMEM;
     if (rc != 0)
-        return naru_fail(-ENOTSUP, "'%s' is not a numeric address, and names other than localhost are not resolved yet", host);
+        return naru_fail(-ENOTSUP,
+                         "'%s' is not a numeric address, and names other than localhost are not resolved yet",
+                         host);
     memcpy(&address->storage, found->ai_addr, found->ai_addrlen);
     address->length = found->ai_addrlen;
     freeaddrinfo(found);

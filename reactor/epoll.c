@@ -74,7 +74,8 @@ static int epoll_arm(struct naru__core *core, int fd, struct naru__fd *entry, un
     struct epoll *e = core->backend_state;
     if (events == 0)
         return epoll_ctl(e->fd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
-    struct epoll_event event = {.events = EPOLLET, .data.u64 = (uint64_t)entry->generation << 32 | (uint32_t)fd};
+    struct epoll_event event = {.events = EPOLLET,
+                                .data.u64 = (uint64_t)entry->generation << 32 | (uint32_t)fd};
     if (events & NARU__IN)
         event.events |= EPOLLIN | EPOLLRDHUP | EPOLLPRI;
     if (events & NARU__OUT)
@@ -138,7 +139,8 @@ static int epoll_poll(struct naru__core *core, int64_t timeout_ns)
     for (int i = 0; i < n; i++) {
         uint64_t tag = e->events[i].data.u64;
         if (tag != WAKE_UP)
-            naru__readiness_event(core, (int)(uint32_t)tag, (uint32_t)(tag >> 32), translate(e->events[i].events));
+            naru__readiness_event(core, (int)(uint32_t)tag, (uint32_t)(tag >> 32),
+                                  translate(e->events[i].events));
     }
     return 0;
 }

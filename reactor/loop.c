@@ -212,12 +212,15 @@ static void call(struct naru__core *core, naru_callback *cb)
         fn(cb->arg);
         return;
     }
+    char what[80];
+    if (!core->extension || !core->extension->label(cb, what, sizeof what))
+        snprintf(what, sizeof what, "callback %p", (void *)(uintptr_t)fn);
     int64_t start = naru_now();
     fn(cb->arg);
     int64_t spent = naru_now() - start;
     if (spent > SLOW_STEP)
-        naru__report(core, NARU_WARNING, "a step took %lld ms and kept everything else waiting (function %p)",
-                     (long long)(spent / 1000000), (void *)(uintptr_t)fn);
+        naru__report(core, NARU_WARNING, "%s: a step took %lld ms and kept everything else waiting", what,
+                     (long long)(spent / 1000000));
 }
 
 static void run_batches(struct naru__core *core)
@@ -341,7 +344,8 @@ struct naru__core *naru__core_of(naru_loop *loop)
 {
     struct naru__core *core = loop ? loop->core : NULL;
     if (core && core->debug && core->running && core != naru__here) {
-        naru__report(NULL, NARU_ERROR, "a loop was used from a thread that does not run it; only naru_post may do that");
+        naru__report(NULL, NARU_ERROR,
+                     "a loop was used from a thread that does not run it; only naru_post may do that");
         return NULL;
     }
     return core;

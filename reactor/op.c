@@ -24,13 +24,13 @@ static ssize_t result_of(ssize_t rc)
     return rc >= 0 ? rc : errno == EWOULDBLOCK ? -EAGAIN : -errno;
 }
 
-#define REPEAT(call)                                                                                                   \
-    ({                                                                                                                 \
-        ssize_t rc_;                                                                                                   \
-        do                                                                                                             \
-            rc_ = (call);                                                                                              \
-        while (rc_ < 0 && errno == EINTR);                                                                             \
-        result_of(rc_);                                                                                                \
+#define REPEAT(call)                       \
+    ({                                     \
+        ssize_t rc_;                       \
+        do                                 \
+            rc_ = (call);                  \
+        while (rc_ < 0 && errno == EINTR); \
+        result_of(rc_);                    \
     })
 
 /* The same call, but it tells whether the read stopped at something that was passed along with the bytes. */

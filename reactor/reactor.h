@@ -34,7 +34,7 @@ extern "C" {
 
 /* naru_options.flags */
 enum {
-    NARU_DEBUG = 1,       /* check threads, time every step, report more; also by NARU_DEBUG=1 in the environment */
+    NARU_DEBUG = 1, /* check threads, time every step, report more; also by NARU_DEBUG=1 in the environment */
     NARU_NO_SIGINT = 2,   /* naru_run leaves SIGINT alone */
     NARU_SIM_FAULTS = 4,  /* reserved for the sim backend: inject faults */
     NARU_SIM_SHUFFLE = 8, /* reserved for the sim backend: shuffle the ready queue */
@@ -118,7 +118,8 @@ typedef struct naru_timer {
 /* Calls fn(arg) once, not before deadline_ns on naru_now()'s clock. Earlier deadlines first, first come first among
  * equals; one in the past is due at once. Starting a running timer restarts it. With
  * NARU_FOREVER it is running, but never due, and does not keep the loop running. */
-void naru_timer_start(naru_loop *loop, naru_timer *timer, int64_t deadline_ns, void (*fn)(void *arg), void *arg);
+void naru_timer_start(naru_loop *loop, naru_timer *timer, int64_t deadline_ns, void (*fn)(void *arg),
+                      void *arg);
 
 /* The same, delay_ns from now (saturating). */
 void naru_timer_after(naru_loop *loop, naru_timer *timer, int64_t delay_ns, void (*fn)(void *arg), void *arg);
@@ -163,18 +164,21 @@ void naru_op_read(naru_op *op, int fd, void *buffer, size_t size);
 void naru_op_write(naru_op *op, int fd, const void *data, size_t size);
 void naru_op_readv(naru_op *op, int fd, const struct iovec *parts, int count);
 void naru_op_writev(naru_op *op, int fd, const struct iovec *parts, int count);
-void naru_op_accept(naru_op *op, int fd, struct sockaddr *addr, socklen_t *len); /* result: CLOEXEC, non-blocking */
+void naru_op_accept(naru_op *op, int fd, struct sockaddr *addr,
+                    socklen_t *len); /* result: CLOEXEC, non-blocking */
 void naru_op_connect(naru_op *op, int fd, const struct sockaddr *addr, socklen_t len);
-void naru_op_poll(naru_op *op, int fd, int events); /* events and result as in poll(2); leaves no registration */
+void naru_op_poll(naru_op *op, int fd,
+                  int events); /* events and result as in poll(2); leaves no registration */
 void naru_op_pread(naru_op *op, int fd, void *buffer, size_t size, int64_t offset);
 void naru_op_pwrite(naru_op *op, int fd, const void *data, size_t size, int64_t offset);
 void naru_op_open(naru_op *op, const char *path, int flags, unsigned mode); /* result: CLOEXEC */
 void naru_op_fsync(naru_op *op, int fd);
-void naru_op_call(naru_op *op, int (*fn)(void *arg), void *arg); /* fn(arg) in a thread of the blocking pool */
+void naru_op_call(naru_op *op, int (*fn)(void *arg),
+                  void *arg); /* fn(arg) in a thread of the blocking pool */
 
-/* Starts the operation. done is never called from inside submit. Errors arrive as op->result: what the system call
+/* Starts the operation. done is never called from inside submit, except on a closed loop: at once, with -ESHUTDOWN. Errors arrive as op->result: what the system call
  * says, -ENOMEM, -EAGAIN when the pool may not start its first thread, -ECANCELED after naru_op_cancel, -EBADF when the
- * descriptor was closed by naru_close or naru_loop_forget. On a closed loop done is called at once, -ESHUTDOWN. */
+ * descriptor was closed by naru_close or naru_loop_forget. */
 void naru_op_submit(naru_loop *loop, naru_op *op, void (*done)(naru_op *op), void *arg);
 
 /* Asks for an end. done still runs exactly once: with -ECANCELED if nothing happened, else with what did happen. A
@@ -195,7 +199,8 @@ typedef struct naru_watch {
 } naru_watch;
 
 /* Calls fn(arg, events) in every round in which fd is ready (level-triggered), until stopped. events as in poll(2):
- * POLLIN, POLLOUT, POLLPRI; what is reported may also hold POLLHUP and POLLERR. Starting a running watch restarts it.
+ * POLLIN, POLLOUT, POLLPRI; what is reported may also hold POLLHUP and POLLERR, and is
+ * POLLNVAL, once and for the last time, if the descriptor turns out to be closed. Starting a running watch restarts it.
  * 0; -EBADF; -EINVAL (other or no events); -ENOMEM; -EPERM (the system cannot wait on such a descriptor, and it is not
  * always ready); -ESHUTDOWN. */
 NARU_CHECK int naru_watch_start(naru_loop *loop, naru_watch *watch, int fd, int events,
@@ -220,7 +225,8 @@ typedef struct naru_signal {
  * a loop that naru_run made, watching SIGINT takes the place of naru_run's own handling of it. The first one installs a handler,
  * the last one to stop puts back what was there. 0; -EINVAL (no such signal, or it cannot be caught); -ENOMEM;
  * -ESHUTDOWN. Starting a running one restarts it. */
-NARU_CHECK int naru_signal_start(naru_loop *loop, naru_signal *s, int signo, void (*fn)(void *arg), void *arg);
+NARU_CHECK int naru_signal_start(naru_loop *loop, naru_signal *s, int signo, void (*fn)(void *arg),
+                                 void *arg);
 
 /* True if it was running; a delivery not yet called back is dropped. */
 bool naru_signal_stop(naru_signal *s);

@@ -96,7 +96,9 @@ __attribute__((noinline)) static enum naru__fd_type socket_type(int fd)
         return NARU__FD_PLAIN;
     if (type != SOCK_STREAM || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0)
         return NARU__FD_SOCKET;
-    return domain == AF_INET || domain == AF_INET6 ? NARU__FD_STREAM : domain == AF_UNIX ? NARU__FD_LOCAL : NARU__FD_SOCKET;
+    return domain == AF_INET || domain == AF_INET6 ? NARU__FD_STREAM
+           : domain == AF_UNIX                     ? NARU__FD_LOCAL
+                                                   : NARU__FD_SOCKET;
 }
 
 /* Also makes it non-blocking, so that no attempt can stop the loop. 0 or -errno. */
@@ -129,7 +131,8 @@ static int prepare_any_file(naru_op *op, const struct naru__fd *entry, enum naru
             return rc;
     }
     if (*type == NARU__FD_STREAM || *type == NARU__FD_LOCAL || *type == NARU__FD_SOCKET) {
-        if (op->kind == NARU__OP_READ && op->size > 0) /* of nothing, a read need not wait, but a recv would */
+        if (op->kind == NARU__OP_READ &&
+            op->size > 0) /* of nothing, a read need not wait, but a recv would */
             op->kind = NARU__OP_RECV;
         else if (op->kind == NARU__OP_WRITE)
             op->kind = NARU__OP_SEND;

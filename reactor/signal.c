@@ -25,12 +25,13 @@ struct naru__signals {
 
     naru_link subscribers; /* naru_signal.link, in order of start; the loop's thread only */
     bool in_use;           /* under the mutex */
-    bool inherited;        /* the loop is that of a parent process: the table below does not count its subscribers */
+    bool inherited; /* the loop is that of a parent process: the table below does not count its subscribers */
 };
 
 static struct naru__signals *_Atomic entries;
 static atomic_int handlers_running;
-static _Atomic uint64_t fatal_twice; /* delivered again before the first was handled: the default action, at once */
+static _Atomic uint64_t
+    fatal_twice; /* delivered again before the first was handled: the default action, at once */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct {
@@ -203,7 +204,8 @@ int naru_signal_start(naru_loop *loop, naru_signal *s, int signo, void (*fn)(voi
     return rc;
 }
 
-int naru__signal_start_background(struct naru__core *core, naru_signal *s, int signo, void (*fn)(void *arg), void *arg)
+int naru__signal_start_background(struct naru__core *core, naru_signal *s, int signo, void (*fn)(void *arg),
+                                  void *arg)
 {
     int rc = start(core, s, signo, true);
     s->callback = (naru_callback){.fn = fn, .arg = arg};

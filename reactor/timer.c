@@ -63,7 +63,8 @@ void naru__timer_arm(struct naru__core *core, naru_timer *timer, int64_t deadlin
     hang(&core->wheel, timer);
 }
 
-void naru_timer_start(naru_loop *loop, naru_timer *timer, int64_t deadline_ns, void (*fn)(void *arg), void *arg)
+void naru_timer_start(naru_loop *loop, naru_timer *timer, int64_t deadline_ns, void (*fn)(void *arg),
+                      void *arg)
 {
     struct naru__core *core = naru__core_of(loop);
     if (!core)

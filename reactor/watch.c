@@ -36,8 +36,8 @@ static void turn(void *arg)
     watch->fn(watch->arg, events); /* last: it may stop the watch and free it */
 }
 
-int naru_watch_start(naru_loop *loop, naru_watch *watch, int fd, int events, void (*fn)(void *arg, int events),
-                     void *arg)
+int naru_watch_start(naru_loop *loop, naru_watch *watch, int fd, int events,
+                     void (*fn)(void *arg, int events), void *arg)
 {
     struct naru__core *core = naru__core_of(loop);
     if (!core)

@@ -77,6 +77,9 @@ bool naru_timeout_expired(const naru_timeout *t)
 int naru_timeout_end(naru_timeout *t, int rc)
 {
     naru_timer_stop(&t->timer);
+    if (t->task->scope != t)
+        naru__report(t->task->scheduler->core, NARU_ERROR,
+                     "a timeout was ended out of order, or in another task");
     t->task->scope = t->outer;
     if (!t->expired)
         return rc;

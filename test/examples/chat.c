@@ -61,7 +61,8 @@ static int writer(void *arg)
     for (;;) {
         while (c->sent < c->queued) {
             size_t from = c->sent % QUEUE_BYTES, size = c->queued - c->sent;
-            ssize_t n = naru_send(c->fd, c->queue + from, size < QUEUE_BYTES - from ? size : QUEUE_BYTES - from, 0);
+            ssize_t n =
+                naru_send(c->fd, c->queue + from, size < QUEUE_BYTES - from ? size : QUEUE_BYTES - from, 0);
             if (n < 0)
                 return n == -ECANCELED ? (int)n : 0; /* gone; the reader will notice as well */
             c->sent += (size_t)n;

@@ -19,8 +19,10 @@ enum status { OK, METHOD, BAD, LARGE_BODY, LARGE_HEAD, CODING };
 /* By status, and by whether the connection ends then. */
 #define ANSWER(status, fields, size, body) \
     "HTTP/1.1 " status "\r\n" fields "Content-Type: text/plain\r\nContent-Length: " size "\r\n\r\n" body
-#define ANSWERS(status, fields, size, body) \
-    {ANSWER(status, fields, size, body), ANSWER(status, fields "Connection: close\r\n", size, body)}
+#define ANSWERS(status, fields, size, body)                                                            \
+    {                                                                                                  \
+        ANSWER(status, fields, size, body), ANSWER(status, fields "Connection: close\r\n", size, body) \
+    }
 static const char *const answers[][2] = {
     [OK] = ANSWERS("200 OK", "", "13", "Hello, World!"),
     [METHOD] = ANSWERS("405 Method Not Allowed", "Allow: GET, HEAD\r\n", "19", "only GET and HEAD.\n"),
@@ -90,7 +92,8 @@ static void header_line(struct request *r, const char *line, const char *end)
     } else if (is(line, colon, "Content-Length")) {
         char *stop;
         size_t length = strtoul(value, &stop, 10); /* if too large, ULONG_MAX */
-        if (value == end || *value < '0' || *value > '9' || stop != end || (r->has_length && r->body != length))
+        if (value == end || *value < '0' || *value > '9' || stop != end ||
+            (r->has_length && r->body != length))
             r->status = BAD;
         else if (length > BODY_MAX && r->status != BAD)
             r->status = LARGE_BODY;

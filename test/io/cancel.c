@@ -4,6 +4,12 @@
 
 enum { NUMBERS = 20000 };
 
+/* Only a full-sized run can promise that some cancellation found the task waiting. */
+static bool full_size(void)
+{
+    return scaled(NUMBERS) == NUMBERS;
+}
+
 struct stream {
     int in, out;
     ssize_t (*receive)(int fd, void *buffer, size_t size);
@@ -117,7 +123,7 @@ static void check_stream(const int pair[2], ssize_t (*receive)(int, void *, size
     finish(s.reader);
     if (ticker)
         finish(ticker);
-    CHECK_GT(s.cancelled, 0);
+    CHECK(s.cancelled > 0 || !full_size());
     CHECK_EQ(naru_close(s.in), 0);
 }
 
@@ -196,7 +202,7 @@ TASK_TEST_SLOW(a_cancelled_write_has_written_nothing, 60)
     finish(ticker);
     finish(reader);
     CHECK_EQ(s.count, written);
-    CHECK_GT(s.cancelled, 0);
+    CHECK(s.cancelled > 0 || !full_size());
     CHECK_EQ(naru_close(s.in), 0);
 }
 
@@ -240,7 +246,7 @@ TASK_TEST_SLOW(accept_loses_no_connection, 60)
     }
     finish(s.reader);
     finish(ticker);
-    CHECK_GT(s.cancelled, 0);
+    CHECK(s.cancelled > 0 || !full_size());
     CHECK_EQ(naru_close(s.in), 0);
     CHECK_EQ(open_descriptors(), before);
 }

@@ -51,6 +51,9 @@ static struct program start_program(const char *name, ...)
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
     CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
     posix_spawn_file_actions_init(&actions);
+    enum { TOOL_LOG = 20 }; /* what valgrind has to say goes to the test's own output */
+    setenv("VALGRIND_OPTS", "--log-fd=20", 1);
+    posix_spawn_file_actions_adddup2(&actions, 2, TOOL_LOG);
     posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
     posix_spawn_file_actions_adddup2(&actions, ends[1], 2);
     CHECK_EQ(posix_spawnp(&program.pid, words[0], &actions, &attributes, words, environ), 0);
@@ -113,10 +116,10 @@ static const char *shell(const char *format, ...)
     return text;
 }
 
-#define NEED(tool)                                                  \
-    do {                                                            \
-        if (system("command -v " tool " >/dev/null 2>&1") != 0)     \
-            SKIP_MISSING(tool);                                     \
+#define NEED(tool)                                              \
+    do {                                                        \
+        if (system("command -v " tool " >/dev/null 2>&1") != 0) \
+            SKIP_MISSING(tool);                                 \
     } while (0)
 
 /* ---- sockets ---- */
@@ -195,10 +198,12 @@ TEST(gather_waits_in_turn_and_then_at_once)
     float in_turn = 0, at_once = 0, factor = 0;
     struct program gather = start_program("gather", "0.1", NULL);
     CHECK_EQ(wait_program(&gather, output, sizeof output), 0);
-    const char *turn = "=== one after the other ===\ntask 1: started\ntask 1: done\ntask 2: started\ntask 2: done\n"
-                       "task 3: started\ntask 3: done\none after the other: ";
-    const char *once = "=== all at once ===\ntask 1: started\ntask 2: started\ntask 3: started\ntask 2: done\n"
-                       "task 1: done\ntask 3: done\nall at once: ";
+    const char *turn =
+        "=== one after the other ===\ntask 1: started\ntask 1: done\ntask 2: started\ntask 2: done\n"
+        "task 3: started\ntask 3: done\none after the other: ";
+    const char *once =
+        "=== all at once ===\ntask 1: started\ntask 2: started\ntask 3: started\ntask 2: done\n"
+        "task 1: done\ntask 3: done\nall at once: ";
     CHECK_EQ(strncmp(output, turn, strlen(turn)), 0);
     CHECK_EQ(sscanf(output + strlen(turn), "%f s\n", &in_turn), 1);
     const char *second = strstr(output, once);
@@ -223,7 +228,8 @@ TEST(echo_server_talks_to_nc)
 {
     NEED("nc");
     struct program server = start_server("echo_server");
-    CHECK_STR(shell("printf 'hello\\nworld\\n' | timeout 15 nc -N 127.0.0.1 %d", server.port), "hello\nworld\n");
+    CHECK_STR(shell("printf 'hello\\nworld\\n' | timeout 15 nc -N 127.0.0.1 %d", server.port),
+              "hello\nworld\n");
     stop_server(&server);
 }
 
@@ -334,8 +340,9 @@ TEST(echo_server_says_why_it_cannot_listen)
 
 #define PAGE_HEAD "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\n"
 #define PAGE PAGE_HEAD "Hello, World!"
-#define LAST_PAGE \
-    "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!"
+#define LAST_PAGE                                                                                           \
+    "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, " \
+    "World!"
 #define GET "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 TEST(http_hello_talks_to_curl)
@@ -344,18 +351,27 @@ TEST(http_hello_talks_to_curl)
     struct program server = start_server("http_hello");
     int port = server.port;
     CHECK_STR(shell("curl -s -m 15 http://127.0.0.1:%d/ http://127.0.0.1:%d/other"
-                    " -w '[%%{http_code} %%{num_connects}]'", port, port),
+                    " -w '[%%{http_code} %%{num_connects}]'",
+                    port, port),
               "Hello, World![200 1]Hello, World![200 0]");
     CHECK_STR(shell("curl -s -m 15 -I -w '%%{http_code}' -o /dev/null http://127.0.0.1:%d/", port), "200");
     CHECK_STR(shell("curl -s -m 15 -I http://127.0.0.1:%d/", port), PAGE_HEAD);
-    CHECK_STR(shell("curl -s -m 15 --http1.0 -w '[%%{http_code}]' http://127.0.0.1:%d/", port), "Hello, World![200]");
-    CHECK_STR(shell("curl -s -m 15 -d 'a=b' http://127.0.0.1:%d/ --next -s -w '[%%{http_code} %%{num_connects}]'"
-                    " http://127.0.0.1:%d/", port, port),
-              "only GET and HEAD.\nHello, World![200 0]");
-    CHECK_STR(shell("head -c 3000000 /dev/zero | curl -s -m 15 -o /dev/null -w '%%{http_code}' --data-binary @-"
-                    " http://127.0.0.1:%d/", port), "413");
+    CHECK_STR(shell("curl -s -m 15 --http1.0 -w '[%%{http_code}]' http://127.0.0.1:%d/", port),
+              "Hello, World![200]");
+    CHECK_STR(
+        shell("curl -s -m 15 -d 'a=b' http://127.0.0.1:%d/ --next -s -w '[%%{http_code} %%{num_connects}]'"
+              " http://127.0.0.1:%d/",
+              port, port),
+        "only GET and HEAD.\nHello, World![200 0]");
+    CHECK_STR(
+        shell("head -c 3000000 /dev/zero | curl -s -m 15 -o /dev/null -w '%%{http_code}' --data-binary @-"
+              " http://127.0.0.1:%d/",
+              port),
+        "413");
     CHECK_STR(shell("curl -s -m 15 -H 'Transfer-Encoding: chunked' -d abc -o /dev/null -w '%%{http_code}'"
-                    " http://127.0.0.1:%d/", port), "501");
+                    " http://127.0.0.1:%d/",
+                    port),
+              "501");
     stop_server(&server);
 }
 
@@ -374,8 +390,9 @@ TEST(http_hello_answers_pipelined_requests_in_order)
     struct program server = start_server("http_hello");
     int fd = dial(server.port), count = scaled(1000);
     say(fd, GET "HEAD / HTTP/1.1\r\n\r\n" GET "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345" GET);
-    expect(fd, PAGE PAGE_HEAD PAGE "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, HEAD\r\nContent-Type: text/plain\r\n"
-                                   "Content-Length: 19\r\n\r\nonly GET and HEAD.\n" PAGE);
+    expect(fd, PAGE PAGE_HEAD PAGE
+           "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, HEAD\r\nContent-Type: text/plain\r\n"
+           "Content-Length: 19\r\n\r\nonly GET and HEAD.\n" PAGE);
     for (int i = 0; i < count; i++)
         say(fd, GET);
     for (int i = 0; i < count; i++)
@@ -391,7 +408,8 @@ TEST(http_hello_takes_requests_byte_by_byte)
 {
     struct program server = start_server("http_hello");
     int fd = dial(server.port);
-    const char *requests = GET "\r\nPUT /x HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcHEAD / HTTP/1.1\r\nHost: x\r\n\r\n" GET;
+    const char *requests =
+        GET "\r\nPUT /x HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcHEAD / HTTP/1.1\r\nHost: x\r\n\r\n" GET;
     for (const char *at = requests; *at; at++) {
         put(fd, at, 1);
         struct timespec moment = {0, 100000};
@@ -432,20 +450,35 @@ static void check_refused(int port, const char *request, const char *status)
 TEST(http_hello_refuses_what_is_no_request_and_hangs_up)
 {
     static const char *const garbage[] = {
-        "garbage\r\n\r\n", "garbage\n\n", "GET\r\n\r\n", "GET /\r\n\r\n", "GET  HTTP/1.1\r\n\r\n", " / HTTP/1.1\r\n\r\n",
-        "GET / HTTP/1.1\n\n", "GET / HTTP/2.0\r\n\r\n", "GET / HTTP/1.1 \r\n\r\n", "GET / x HTTP/1.1\r\n\r\n",
-        "GET / HTTP/1.1\r\nno colon\r\n\r\n", "GET / HTTP/1.1\r\n: x\r\n\r\n", "GET / HTTP/1.1\r\nName : x\r\n\r\n",
-        "GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n", "GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
-        "GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "GET / HTTP/1.1\r\nContent-Length: \r\n\r\n",
-        "GET / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n", "GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "garbage\r\n\r\n",
+        "garbage\n\n",
+        "GET\r\n\r\n",
+        "GET /\r\n\r\n",
+        "GET  HTTP/1.1\r\n\r\n",
+        " / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\n\n",
+        "GET / HTTP/2.0\r\n\r\n",
+        "GET / HTTP/1.1 \r\n\r\n",
+        "GET / x HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        "GET / HTTP/1.1\r\n: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nName : x\r\n\r\n",
+        "GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: \r\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
     };
     struct program server = start_server("http_hello");
     for (size_t i = 0; i < COUNT(garbage); i++)
         check_refused(server.port, garbage[i], "HTTP/1.1 400 Bad Request");
-    check_refused(server.port, "POST / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n", "HTTP/1.1 413 Content Too Large");
+    check_refused(server.port, "POST / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n",
+                  "HTTP/1.1 413 Content Too Large");
     check_refused(server.port, "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999999\r\n\r\n",
                   "HTTP/1.1 413 Content Too Large");
-    check_refused(server.port, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 501 Not Implemented");
+    check_refused(server.port, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                  "HTTP/1.1 501 Not Implemented");
     check_refused(server.port, "GET / HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK");
     stop_server(&server);
 }
@@ -481,7 +514,8 @@ TEST(http_hello_survives_resets_in_the_middle)
 {
     struct program server = start_server("http_hello");
     struct linger at_once = {.l_onoff = 1};
-    const char *const beginnings[] = {"", "GET / HT", GET, GET GET GET "GET", "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nab"};
+    const char *const beginnings[] = {"", "GET / HT", GET, GET GET GET "GET",
+                                      "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nab"};
     for (int i = 0; i < 50; i++) {
         int fd = dial(server.port);
         say(fd, beginnings[i % (int)COUNT(beginnings)]);
@@ -666,13 +700,16 @@ TEST(chat_talks_to_nc)
     for (int i = 0; i < GUESTS; i++)
         for (int k = 0; k < GUESTS; k++)
             if (i != k)
-                shell("cd %s && timeout 15 sh -c \"until grep -q 'nc%d: line of %d' %d; do sleep 0.02; done\"", path, k, k, i);
+                shell(
+                    "cd %s && timeout 15 sh -c \"until grep -q 'nc%d: line of %d' %d; do sleep 0.02; done\"",
+                    path, k, k, i);
     for (int i = 0; i < GUESTS; i++) {
         pclose(guests[i]); /* its input ends, and so does nc */
         snprintf(text, sizeof text, "* nc%d left\n", i);
         expect(ann, text);
     }
-    shell("cd %s && ! grep -q 'nc0: ' 0 && grep -q 'nc1 joined' 0 && grep -q 'nc0 left' 2 && rm -r %s", path, path);
+    shell("cd %s && ! grep -q 'nc0: ' 0 && grep -q 'nc1 joined' 0 && grep -q 'nc0 left' 2 && rm -r %s", path,
+          path);
     stop_server(&server);
 }
 
@@ -728,12 +765,14 @@ TEST(port_scan_finds_open_ports_sorted)
     for (int i = 0; i < LISTENERS; i++)
         CHECK(says_open(ports[i]));
     char *line = output;
-    for (int port, end; sscanf(line, "%d open\n%n", &port, &end) == 1 && line[strcspn(line, "\n,")] == '\n'; line += end) {
+    for (int port, end; sscanf(line, "%d open\n%n", &port, &end) == 1 && line[strcspn(line, "\n,")] == '\n';
+         line += end) {
         CHECK_GT(port, previous);
         previous = port;
         listed++;
     }
-    CHECK_EQ(sscanf(line, "%d open, %d closed, %d timed out, %d failed", &open, &closed, &silent, &failed), 4);
+    CHECK_EQ(sscanf(line, "%d open, %d closed, %d timed out, %d failed", &open, &closed, &silent, &failed),
+             4);
     CHECK_EQ(open, listed);
     CHECK_EQ(open + closed, highest - lowest + 201);
     CHECK_EQ(silent + failed, 0);

@@ -363,10 +363,10 @@ TASK_TEST(a_pending_cancellation_stops_every_call_before_it_does_anything)
     struct iovec part = {buffer, 8};
     CHECK_EQ(naru_pipe(pipe_ends), 0);
     CHECK_EQ(naru_write(pipe_ends[1], "abc", 3), 3);
-#define CANCELLED(call)               \
-    do {                              \
-        naru_cancel(naru_self());     \
-        CHECK_EQ(call, -ECANCELED);   \
+#define CANCELLED(call)             \
+    do {                            \
+        naru_cancel(naru_self());   \
+        CHECK_EQ(call, -ECANCELED); \
     } while (0)
     CANCELLED(naru_read(pipe_ends[0], buffer, 8));
     CANCELLED(naru_readv(pipe_ends[0], &part, 1));

@@ -20,18 +20,18 @@
 
 /* A case whose body is the main task of a run. */
 #define TASK_TEST(name) TASK_TEST_SLOW(name, TEST_SECONDS)
-#define TASK_TEST_SLOW(name, seconds)               \
-    static void body_##name(void);                  \
-    static int main_##name(void *unused)            \
-    {                                               \
-        (void)unused;                               \
-        body_##name();                              \
-        return 0;                                   \
-    }                                               \
-    TEST_SLOW(name, seconds)                        \
-    {                                               \
-        CHECK_EQ(naru_run(main_##name, NULL), 0);   \
-    }                                               \
+#define TASK_TEST_SLOW(name, seconds)             \
+    static void body_##name(void);                \
+    static int main_##name(void *unused)          \
+    {                                             \
+        (void)unused;                             \
+        body_##name();                            \
+        return 0;                                 \
+    }                                             \
+    TEST_SLOW(name, seconds)                      \
+    {                                             \
+        CHECK_EQ(naru_run(main_##name, NULL), 0); \
+    }                                             \
     static void body_##name(void)
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])

@@ -281,7 +281,9 @@ TASK_TEST_SLOW(send_all_brings_ten_megabytes_through_small_buffers_of_tcp, 60)
 {
     int pair[2];
     tcp_pair(pair);
-    send_bulk(pair, 1 << 18); /* with windows of a few segments the kernel's own timers make it crawl, also without naru */
+    send_bulk(
+        pair,
+        1 << 18); /* with windows of a few segments the kernel's own timers make it crawl, also without naru */
 }
 
 TASK_TEST_SLOW(send_all_brings_ten_megabytes_through_small_buffers_of_a_unix_socket, 60)
@@ -358,9 +360,11 @@ static void send_descriptor(int socket, int fd, const char *text)
 {
     union control control = {0};
     struct iovec part = {(char *)(uintptr_t)text, strlen(text)};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    *header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    *header =
+        (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
     memcpy(CMSG_DATA(header), &fd, sizeof fd);
     CHECK_EQ(naru_sendmsg(socket, &message, 0), strlen(text));
 }
@@ -369,7 +373,8 @@ static int receive_descriptor(int socket, char *text, size_t size)
 {
     union control control;
     struct iovec part = {text, size};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     CHECK_GT(naru_recvmsg(socket, &message, 0), 0);
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     CHECK(header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(int)));
@@ -608,7 +613,8 @@ TASK_TEST(connect_to_a_unix_socket_and_accept_there)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); /* blocking: accept changes that */
     socklen_t size = sizeof address;
-    CHECK_EQ(bind(listener, (struct sockaddr *)&address, sizeof(sa_family_t)), 0); /* a name of the system's choice */
+    CHECK_EQ(bind(listener, (struct sockaddr *)&address, sizeof(sa_family_t)),
+             0); /* a name of the system's choice */
     CHECK_EQ(listen(listener, 0), 0);
     CHECK_EQ(getsockname(listener, (struct sockaddr *)&address, &size), 0);
     struct call call = {.fd = listener};

@@ -29,10 +29,10 @@ static bool has_ipv6(void)
     return yes;
 }
 
-#define NEED_IPV6()                            \
-    do {                                       \
-        if (!has_ipv6())                       \
-            SKIP("this machine has no IPv6");  \
+#define NEED_IPV6()                           \
+    do {                                      \
+        if (!has_ipv6())                      \
+            SKIP("this machine has no IPv6"); \
     } while (0)
 
 /* Connects from `host` and returns the accepted end. Both are closed. */
@@ -108,7 +108,8 @@ TASK_TEST(both_ends_of_a_connection_have_nodelay_and_are_close_on_exec_and_non_b
     close_pair(pair);
 }
 
-static const char *const names[] = {"example.org", "no such host", "", "*", "256.0.0.1", "localhost.", "127.0.0.1:80", "[::1]"};
+static const char *const names[] = {"example.org", "no such host", "",     "*", "256.0.0.1",
+                                    "localhost.",  "127.0.0.1:80", "[::1]"};
 
 TASK_TEST(other_host_names_are_not_supported_and_the_message_says_which)
 {

@@ -495,7 +495,15 @@ static void note_deadlock(struct naru__extension *e)
     note(ARG(-EDEADLK));
 }
 
-static struct naru__extension one_parked = {nothing, nothing, nothing, one, note_deadlock, nothing};
+static bool no_label(const naru_callback *cb, char *text, size_t size)
+{
+    (void)cb;
+    (void)text;
+    (void)size;
+    return false;
+}
+
+static struct naru__extension one_parked = {nothing, nothing, nothing, no_label, one, note_deadlock, nothing};
 
 TEST(a_run_with_tasks_parked_for_ever_ends_with_deadlock)
 {
