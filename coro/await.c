@@ -25,10 +25,10 @@ static void describe(void *object, FILE *out)
 const struct naru__wait_kind naru__await_kind = {
     .what = "await", .waits_for = awaited, .passes_on = true, .describe = describe};
 
-/* Nobody can wait for self in a circle whom nobody awaits: that spares most waits the walk. */
+/* Most waits are spared the walk: a task that waits for nothing closes no circle, nor does one whom nobody awaits. */
 static bool closes_circle(const naru_task *task, const naru_task *self)
 {
-    if (!naru__future_awaited(&self->outcome))
+    if (task == self || task->state != NARU__TASK_PARKED || !naru__future_awaited(&self->outcome))
         return task == self;
     while (task != self) {
         if (task->state != NARU__TASK_PARKED || !task->wait->waits_for)
@@ -43,7 +43,7 @@ static int wait_for(naru_task *task, naru_task *self)
 {
     if (naru__settled(&task->outcome))
         return 0;
-    if (!naru__task_belongs_to(task, self->scheduler->core->loop))
+    if (task->scheduler != self->scheduler && !naru__task_belongs_to(task, self->scheduler->core->loop))
         return -EINVAL;
     if (closes_circle(task, self))
         return -EDEADLK;

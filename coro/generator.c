@@ -59,9 +59,11 @@ static int advance(naru_generator *g)
 {
     naru_coroutine *c = &g->coroutine;
     if (!c->stack) {
-        struct naru__stack *stack = naru__take_stack(g->scheduler, &g->scheduler->stacks, naru_self());
-        if (!stack)
+        struct naru__stack *stack = naru__stack_take(&g->scheduler->stacks);
+        if (!stack) {
+            naru__report_no_stack(g->scheduler, &g->scheduler->stacks, naru_self());
             return -ENOMEM;
+        }
         c->transfer = g;
         naru__coroutine_prepare(c, stack);
     }

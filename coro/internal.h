@@ -97,9 +97,7 @@ struct naru__scheduler *
 naru__scheduler_of(struct naru__core *core); /* makes it on first use; NULL: no memory */
 struct naru__stacks *naru__stacks_of(struct naru__scheduler *s, size_t size,
                                      bool dense); /* NULL: no memory, too large */
-struct naru__stack *naru__take_stack(struct naru__scheduler *s, struct naru__stacks *stacks,
-                                     const naru_task *task); /* or
-                                                        reports on behalf of task that there is none: NULL */
+void naru__report_no_stack(struct naru__scheduler *s, const struct naru__stacks *stacks, const naru_task *task);
 void naru__task_step(void *task); /* the callback by which a task is in the ready queue */
 
 static inline struct naru__scheduler *naru__scheduler_here(void)

@@ -25,12 +25,8 @@ struct naru__eager {
 
 /* ---- taking stacks ---- */
 
-struct naru__stack *naru__take_stack(struct naru__scheduler *s, struct naru__stacks *stacks,
-                                     const naru_task *task)
+void naru__report_no_stack(struct naru__scheduler *s, const struct naru__stacks *stacks, const naru_task *task)
 {
-    struct naru__stack *stack = stacks ? naru__stack_take(stacks) : NULL;
-    if (stack)
-        return stack;
     char who[64];
     naru__task_label(task, who, sizeof who);
     if (stacks && stacks->error == -EMLINK)
@@ -40,7 +36,6 @@ struct naru__stack *naru__take_stack(struct naru__scheduler *s, struct naru__sta
                      who);
     else
         naru__report(s->core, NARU_ERROR, "%s: no memory for a stack", who);
-    return NULL;
 }
 
 static void task_main(void *arg);
@@ -61,8 +56,9 @@ static bool begin(struct naru__scheduler *s, naru_task *task, struct naru__stack
     struct naru__stacks *stacks = stacks_for(s, task);
     struct naru__stack *stack = spare;
     if (!spare || spare->owner != stacks) {
-        stack = naru__take_stack(s, stacks, task);
+        stack = stacks ? naru__stack_take(stacks) : NULL;
         if (!stack) {
+            naru__report_no_stack(s, stacks, task);
             naru__task_end(task, -ENOMEM);
             return false;
         }

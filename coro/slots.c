@@ -61,7 +61,7 @@ static struct naru__slot *carve(struct naru__chunk *chunk)
     return slot;
 }
 
-struct naru__slot *naru__slots_take(struct naru__slots *slots)
+struct naru__slot *naru__slots_take_slowly(struct naru__slots *slots)
 {
     struct naru__chunk *chunk = naru__container(slots->partial.next, struct naru__chunk, link);
     if (naru__ring_empty(&slots->partial) && !(chunk = add_chunk(slots)))

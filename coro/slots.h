@@ -40,10 +40,22 @@ struct naru__slots {
 };
 
 void naru__slots_init(struct naru__slots *slots, const struct naru__slots_type *type, unsigned per_chunk);
-struct naru__slot *naru__slots_take(struct naru__slots *slots); /* NULL: no memory */
+struct naru__slot *naru__slots_take_slowly(struct naru__slots *slots);
 void naru__slots_give(struct naru__slot *slot);
 void naru__slots_trim_now(struct naru__slots *slots);
 void naru__slots_close(struct naru__slots *slots); /* whatever is still in use goes too */
+
+/* NULL: no memory. */
+static inline struct naru__slot *naru__slots_take(struct naru__slots *slots)
+{
+    struct naru__chunk *chunk = naru__container(slots->partial.next, struct naru__chunk, link);
+    if (naru__ring_empty(&slots->partial) || !chunk->free || chunk->used == 0 || chunk->used + 1 == slots->per_chunk)
+        return naru__slots_take_slowly(slots); /* a chunk begins to be used, or is used up */
+    struct naru__slot *slot = chunk->free;
+    chunk->free = slot->next_free;
+    chunk->used++;
+    return slot;
+}
 
 /* Keeps one empty chunk, and one for every four in use, so that a load that swings does not map and unmap all the time. */
 static inline void naru__slots_trim(struct naru__slots *slots)

@@ -181,17 +181,6 @@ void naru__stacks_init(struct naru__stacks *stacks, size_t rounded_size, bool is
     naru__slots_init(&stacks->slots, is_dense ? &dense : &guarded, count > 0 ? (unsigned)count : 1);
 }
 
-struct naru__stack *naru__stack_take(struct naru__stacks *stacks)
-{
-    struct naru__slot *slot = naru__slots_take(&stacks->slots);
-    return slot ? naru__container(slot, struct naru__stack, slot) : NULL;
-}
-
-void naru__stack_give(struct naru__stack *stack)
-{
-    naru__slots_give(&stack->slot);
-}
-
 struct naru__stack *naru__stack_map(size_t size)
 {
     size_t guard = naru__stack_guard_size();

@@ -36,8 +36,16 @@ size_t naru__stack_round(size_t size,
 void naru__stacks_init(struct naru__stacks *stacks, size_t rounded_size, bool dense);
 
 /* NULL: no memory, or no mapping left for its guard page; stacks->error says which: -ENOMEM or -EMLINK. */
-struct naru__stack *naru__stack_take(struct naru__stacks *stacks);
-void naru__stack_give(struct naru__stack *stack);
+static inline struct naru__stack *naru__stack_take(struct naru__stacks *stacks)
+{
+    struct naru__slot *slot = naru__slots_take(&stacks->slots);
+    return slot ? naru__container(slot, struct naru__stack, slot) : NULL;
+}
+
+static inline void naru__stack_give(struct naru__stack *stack)
+{
+    naru__slots_give(&stack->slot);
+}
 
 /* One by itself, for coroutines without a loop. */
 struct naru__stack *naru__stack_map(size_t size);

@@ -224,20 +224,22 @@ void naru__task_report_unseen(const naru_task *task)
                  naru__error_text(status), said ? ": " : "", said ? said : "");
 }
 
+static void dispose_extras(naru_task *task)
+{
+    if (task->destroy)
+        task->destroy(task->outcome.value);
+    if (task->message)
+        naru__message_drop(task->message);
+    free(task->name);
+    task->destroy = NULL;
+    task->message = NULL;
+    task->name = NULL;
+}
+
 void naru__task_dispose(naru_task *task)
 {
-    if (task->destroy) {
-        task->destroy(task->outcome.value);
-        task->destroy = NULL;
-    }
-    if (task->message) {
-        naru__message_drop(task->message);
-        task->message = NULL;
-    }
-    if (task->name) {
-        free(task->name);
-        task->name = NULL;
-    }
+    if (task->destroy || task->message || task->name)
+        dispose_extras(task);
     if (naru__linked(&task->all))
         naru__unlink(&task->all);
     if (task->flags & NARU__TASK_SHARED)

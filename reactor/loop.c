@@ -287,7 +287,8 @@ static int poll_once(struct naru__core *core)
         return rc;
     if (timeout != 0 && !naru__mail_prepare_sleep(core->loop))
         timeout = 0;
-    rc = core->backend->poll(core, timeout);
+    if (timeout != 0 || core->busy > 0) /* else nobody waits for anything that the kernel could tell */
+        rc = core->backend->poll(core, timeout);
     naru__mail_end_sleep(core->loop);
     if (rc < 0)
         return rc;

@@ -359,7 +359,7 @@ TEST(a_call_the_pool_has_not_begun_is_taken_back_at_once)
 TASK_TEST(a_pending_cancellation_stops_every_call_before_it_does_anything)
 {
     int pipe_ends[2], fd = temporary();
-    char buffer[8];
+    char buffer[8] = {0};
     struct iovec part = {buffer, 8};
     CHECK_EQ(naru_pipe(pipe_ends), 0);
     CHECK_EQ(naru_write(pipe_ends[1], "abc", 3), 3);
@@ -390,7 +390,7 @@ TASK_TEST(a_pending_cancellation_stops_every_call_before_it_does_anything)
 TASK_TEST(sizes_of_zero_do_what_the_system_does)
 {
     int pipe_ends[2], pair[2], fd = temporary();
-    char buffer[1];
+    char buffer[1] = {0};
     CHECK_EQ(naru_pipe(pipe_ends), 0);
     tcp_pair(pair);
     CHECK_EQ(naru_read(pipe_ends[0], buffer, 0), 0);
@@ -434,18 +434,21 @@ TASK_TEST(impossible_counts_and_pointers_are_errors)
         CHECK_EQ(naru_readv(pipe_ends[0], &part, counts[i]), -EINVAL);
         CHECK_EQ(naru_writev(pipe_ends[1], &part, counts[i]), -EINVAL);
     }
-    CHECK_EQ(naru_write(pipe_ends[1], NULL, 5), -EFAULT);
-    CHECK_EQ(naru_writev(pipe_ends[1], &(struct iovec){(void *)&part, SIZE_MAX}, 1), -EINVAL);
+    if (!under_valgrind())
+        CHECK_EQ(naru_write(pipe_ends[1], NULL, 5), -EFAULT);
+    if (!under_valgrind())
+        CHECK_EQ(naru_writev(pipe_ends[1], &(struct iovec){(void *)&part, SIZE_MAX}, 1), -EINVAL);
     CHECK_EQ(naru_read(pipe_ends[1], &(char){0}, 1), -EBADF); /* the wrong end */
     CHECK_EQ(naru_write(pipe_ends[0], "x", 1), -EBADF);
-    CHECK_EQ(naru_read(pipe_ends[0], NULL, 5), -EFAULT);
+    if (!under_valgrind())
+        CHECK_EQ(naru_read(pipe_ends[0], NULL, 5), -EFAULT);
     close_pair(pipe_ends);
 }
 
 TASK_TEST(descriptors_that_are_not_open_are_ebadf)
 {
     const int bad[] = {-1, INT32_MIN, 1000000, INT32_MAX};
-    char buffer[8];
+    char buffer[8] = {0};
     struct iovec part = {buffer, 8};
     for (size_t i = 0; i < COUNT(bad); i++) {
         CHECK_EQ(naru_read(bad[i], buffer, 8), -EBADF);

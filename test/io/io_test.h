@@ -45,6 +45,13 @@ static inline int scaled(int number)
     return number > 20 ? number / 20 : 1;
 }
 
+/* Valgrind takes a pointer that the system is meant to refuse for a mistake. */
+static inline bool under_valgrind(void)
+{
+    const char *runner = getenv("NARU_RUNNER");
+    return runner && strstr(runner, "valgrind");
+}
+
 /* Only after a whole round of the loop has gone by has everything that is ready been seen. */
 static inline void let_others_run(void)
 {

@@ -677,7 +677,7 @@ TASK_TEST(bad_descriptors_and_wrong_kinds_are_errors)
 {
     const int bad[] = {-1, INT32_MIN, 1000000};
     int pair[2], pipe_ends[2];
-    char buffer[8];
+    char buffer[8] = {0};
     struct iovec part = {buffer, sizeof buffer};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
     struct sockaddr_in address = {.sin_family = AF_INET};
@@ -698,9 +698,13 @@ TASK_TEST(bad_descriptors_and_wrong_kinds_are_errors)
     close_pair(pipe_ends);
     tcp_pair(pair);
     CHECK_EQ(naru_accept(pair[0], NULL, NULL), -EINVAL);
-    CHECK_EQ(naru_send(pair[0], NULL, 8, 0), -EFAULT);
-    CHECK_EQ(naru_sendmsg(pair[0], &(struct msghdr){.msg_iov = NULL, .msg_iovlen = 1}, 0), -EFAULT);
-    CHECK_EQ(naru_sendmsg(pair[0], &(struct msghdr){.msg_iov = &part, .msg_iovlen = SIZE_MAX}, 0), -EMSGSIZE);
+    if (!under_valgrind())
+        CHECK_EQ(naru_send(pair[0], NULL, 8, 0), -EFAULT);
+    if (!under_valgrind())
+        CHECK_EQ(naru_sendmsg(pair[0], &(struct msghdr){.msg_iov = NULL, .msg_iovlen = 1}, 0), -EFAULT);
+    if (!under_valgrind())
+        CHECK_EQ(naru_sendmsg(pair[0], &(struct msghdr){.msg_iov = &part, .msg_iovlen = SIZE_MAX}, 0),
+                 -EMSGSIZE);
     close_pair(pair);
 }
 
