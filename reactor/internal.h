@@ -189,7 +189,12 @@ struct naru__op_kind_info {
     bool any_file; /* read(2) and the like: what to do depends on the type of the file */
     ssize_t (*attempt)(naru_op *op); /* one try: the result, or -EAGAIN if it would block */
 };
-const struct naru__op_kind_info *naru__op_info(const naru_op *op);
+extern const struct naru__op_kind_info naru__op_kinds[NARU__OP_KINDS];
+
+static inline const struct naru__op_kind_info *naru__op_info(const naru_op *op)
+{
+    return &naru__op_kinds[op->kind];
+}
 
 /* ---- readiness.c: descriptors and who waits on them, for backends that tell readiness ---- */
 

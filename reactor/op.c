@@ -186,7 +186,7 @@ static ssize_t attempt_call(naru_op *op)
     return op->call(op->buffer);
 }
 
-static const struct naru__op_kind_info kinds[NARU__OP_KINDS] = {
+const struct naru__op_kind_info naru__op_kinds[NARU__OP_KINDS] = {
     [NARU__OP_RECV] = {"recv", POLLIN, .attempt = attempt_recv},
     [NARU__OP_SEND] = {"send", POLLOUT, .attempt = attempt_send},
     [NARU__OP_RECVMSG] = {"recvmsg", POLLIN, .attempt = attempt_recvmsg},
@@ -205,14 +205,9 @@ static const struct naru__op_kind_info kinds[NARU__OP_KINDS] = {
     [NARU__OP_CALL] = {"call", 0, .blocking = true, .attempt = attempt_call},
 };
 
-const struct naru__op_kind_info *naru__op_info(const naru_op *op)
-{
-    return &kinds[op->kind];
-}
-
 const char *naru__op_name(const naru_op *op)
 {
-    return kinds[op->kind].name;
+    return naru__op_kinds[op->kind].name;
 }
 
 /* ---- filling one in ---- */
@@ -224,7 +219,7 @@ static void fill(naru_op *op, enum naru__op_kind kind, int fd, const void *buffe
     op->state = NARU__OP_IDLE;
     op->fd = fd;
     op->flags = flags;
-    op->events = kinds[kind].events;
+    op->events = naru__op_kinds[kind].events;
     op->mode = 0;
     op->buffer = (void *)(uintptr_t)buffer;
     op->size = size;

@@ -27,9 +27,9 @@ extern "C" {
 #define NARU_CHECK __attribute__((warn_unused_result))
 
 /* Durations, from any arithmetic value: NARU_SEC(0.5), NARU_MS(20). Constant expressions when the value is one. */
-#define NARU_SEC(x) ((int64_t)((x)*1e9))
-#define NARU_MS(x) ((int64_t)((x)*1e6))
-#define NARU_US(x) ((int64_t)((x)*1e3))
+#define NARU_SEC(x) ((int64_t)((double)(x)*1e9))
+#define NARU_MS(x) ((int64_t)((double)(x)*1e6))
+#define NARU_US(x) ((int64_t)((double)(x)*1e3))
 #define NARU_FOREVER INT64_MAX /* no limit */
 
 /* naru_options.flags */
@@ -139,15 +139,16 @@ typedef struct naru_op {
     short events;
     unsigned char kind, state;
     unsigned mode;
+    void (*notify)(struct naru_op *op);
+    naru_link link;
+    struct naru__fd *entry;
     void *buffer;
     size_t size;
+    struct naru__core *core;
     int64_t offset;
     socklen_t *length;
     int (*call)(void *arg);
     void (*done)(struct naru_op *op);
-    void (*notify)(struct naru_op *op);
-    struct naru__core *core;
-    naru_link link;
     naru_callback callback;
 } naru_op;
 

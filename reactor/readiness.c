@@ -185,14 +185,16 @@ static bool join_waiters(struct naru__core *core, naru_op *op)
         if (entry->type == NARU__FD_UNKNOWN && classify(op->fd, &type) == 0)
             entry->type = (uint8_t)type;
     }
+    op->entry = entry;
     naru__ring_push(&entry->waiters, &op->link);
     op->state = NARU__OP_WAITING;
     core->busy++;
     return false;
 }
 
-static void leave_waiters(struct naru__core *core, struct naru__fd *entry, naru_op *op)
+static void leave_waiters(struct naru__core *core, naru_op *op)
 {
+    struct naru__fd *entry = op->entry;
     naru__unlink(&op->link);
     core->busy--;
     if (!entry->kept && entry->armed && naru__ring_empty(&entry->waiters)) {
@@ -272,13 +274,13 @@ bool naru__readiness_start(struct naru__core *core, naru_op *op)
 
 bool naru__readiness_continue(struct naru__core *core, naru_op *op)
 {
-    struct naru__fd *entry = find(core, op->fd);
+    struct naru__fd *entry = op->entry;
     ssize_t result = naru__op_info(op)->attempt(op);
     if (result == -EAGAIN) {
         op->state = NARU__OP_WAITING; /* still in its place in the list */
         return false;
     }
-    leave_waiters(core, entry, op);
+    leave_waiters(core, op);
     note_short_read(entry, op, result);
     if (!naru__ring_empty(&entry->waiters))
         pass_on(entry, op);
@@ -287,8 +289,8 @@ bool naru__readiness_continue(struct naru__core *core, naru_op *op)
 
 void naru__readiness_withdraw(struct naru__core *core, naru_op *op)
 {
-    struct naru__fd *entry = find(core, op->fd);
-    leave_waiters(core, entry, op);
+    struct naru__fd *entry = op->entry;
+    leave_waiters(core, op);
     if (op->state == NARU__OP_NOTIFIED && !naru__ring_empty(&entry->waiters))
         pass_on(entry, op);
 }

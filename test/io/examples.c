@@ -186,11 +186,11 @@ static void expect_end(int fd)
 
 /* ---- hello and gather ---- */
 
-TEST(hello_greets_twice)
+TEST(hello_greets_with_a_pause)
 {
     struct program hello = start_program("hello", NULL);
     CHECK_EQ(wait_program(&hello, output, sizeof output), 0);
-    CHECK_STR(output, "hello, world\nhello, world, a little later\n");
+    CHECK_STR(output, "Hello...\n...World!\n");
 }
 
 TEST(gather_waits_in_turn_and_then_at_once)

@@ -431,6 +431,8 @@ TASK_TEST(impossible_counts_and_pointers_are_errors)
     CHECK_EQ(naru_pipe(pipe_ends), 0);
     CHECK_EQ(naru_write(pipe_ends[1], "x", 1), 1);
     for (size_t i = 0; i < COUNT(counts); i++) {
+        if (counts[i] > 0 && under_valgrind())
+            continue;
         CHECK_EQ(naru_readv(pipe_ends[0], &part, counts[i]), -EINVAL);
         CHECK_EQ(naru_writev(pipe_ends[1], &part, counts[i]), -EINVAL);
     }
