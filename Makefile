@@ -85,6 +85,10 @@ narrow_loads := $(call compiler_takes,-fno-tree-slp-vectorize)
 # means up to 3 KiB of saved registers: too much for a dense stack. Bound at start, the library's own calls are safe.
 bound_calls := $(call compiler_takes,-fno-plt)
 
+# A program takes over only the functions it uses: hello grows by 53 KiB and not by 66.
+sections := -ffunction-sections -fdata-sections
+drop_unused := $(if $(findstring apple,$(shell $(CC) -dumpmachine)),-Wl$(comma)-dead_strip,-Wl$(comma)--gc-sections)
+
 # Shadowing and missing prototypes are how two things get one name. -Wconversion finds the narrowing that loses
 # data. Signedness alone is left out: read(2) and its kin return a signed count that is then used as a size, and
 # a cast at each of these places would hide the conversions that matter (-Wextra still warns of comparisons).
@@ -103,8 +107,8 @@ defines := $(if $(filter yes,$(HAVE_URING)),-DNARU_HAVE_URING=1) \
 extensions := -D_GNU_SOURCE=
 
 includes := -I$(BUILD)/include -I.
-code_flags := $(frames) $(narrow_loads) $(bound_calls) $(sanitizer) $(CFLAGS)
-link_flags := $(sanitizer) -pthread $(LDFLAGS)
+code_flags := $(frames) $(sections) $(narrow_loads) $(bound_calls) $(sanitizer) $(CFLAGS)
+link_flags := $(sanitizer) -pthread $(drop_unused) $(LDFLAGS)
 
 compile = $(CC) $(language) $(warnings) $(includes) $(defines) $(CPPFLAGS) $(code_flags) -MMD -MP
 
@@ -168,7 +172,7 @@ libdir=$${prefix}/lib
 Name: naru
 Description: asynchronous runtime for C: reactor, coroutines, synchronisation, I/O
 Version: $(VERSION)
-Libs: -L$${libdir} -lnaru $(uring_libs) -pthread
+Libs: -L$${libdir} -lnaru $(uring_libs) -pthread $(drop_unused)
 Cflags: -I$${includedir}
 endef
 $(BUILD)/naru.pc: export content = $(pkg_config_file)
