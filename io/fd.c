@@ -165,9 +165,7 @@ int naru_socketpair(int domain, int type, int fd[2])
 {
     if (socketpair(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd) < 0)
         return -errno;
-    bool stream = (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == SOCK_STREAM;
-    enum naru__fd_type kind = stream && domain == AF_UNIX ? NARU__FD_LOCAL : NARU__FD_UNKNOWN;
-    fresh(fd[0], kind);
-    fresh(fd[1], kind);
+    fresh(fd[0], NARU__FD_SOCKET);
+    fresh(fd[1], NARU__FD_SOCKET);
     return 0;
 }

@@ -200,8 +200,7 @@ static inline const struct naru__op_kind_info *naru__op_info(const naru_op *op)
 
 enum naru__fd_type {
     NARU__FD_UNKNOWN,
-    NARU__FD_STREAM, /* a TCP socket, or another stream of bytes and nothing else: a short read empties it */
-    NARU__FD_LOCAL,  /* a Unix stream socket: likewise, unless the read stopped at a passed descriptor */
+    NARU__FD_STREAM, /* a TCP socket: a short read empties it */
     NARU__FD_SOCKET, /* any other socket */
     NARU__FD_PLAIN,  /* pipe, terminal, eventfd …: something the kernel can poll */
     NARU__FD_FILE,   /* regular file, directory, disk: always "ready", but it blocks: for the pool */
@@ -230,9 +229,6 @@ void naru__readiness_close(struct naru__core *core);
 /* A descriptor of known type has just been made: whatever the table says under its number is about another file. */
 void naru__fd_fresh(struct naru__core *core, int fd, enum naru__fd_type type);
 enum naru__fd_type naru__fd_type_of(struct naru__core *core, int fd); /* as far as it is known */
-
-/* naru_op.mode of a recv on a Unix socket: whether the read may have stopped before a passed descriptor. */
-enum { NARU__RECV_ASK = 1, NARU__RECV_COMPLETE = 2 };
 
 /* ---- backends ---- */
 

@@ -33,20 +33,8 @@ static ssize_t result_of(ssize_t rc)
         result_of(rc_);                    \
     })
 
-/* The same call, but it tells whether the read stopped at something that was passed along with the bytes. */
-static ssize_t recv_and_ask(naru_op *op)
-{
-    struct iovec part = {op->buffer, op->size};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    ssize_t rc = REPEAT(recvmsg(op->fd, &message, op->flags | MSG_DONTWAIT));
-    op->mode = message.msg_flags & MSG_CTRUNC ? NARU__RECV_ASK : NARU__RECV_COMPLETE;
-    return rc;
-}
-
 static ssize_t attempt_recv(naru_op *op)
 {
-    if (op->mode != 0)
-        return recv_and_ask(op);
     return REPEAT(recv(op->fd, op->buffer, op->size, op->flags | MSG_DONTWAIT));
 }
 

@@ -8,10 +8,10 @@
  *
  * Three traps are handled here.
  *  - An edge comes once. So nobody may wait without having seen EAGAIN after the last edge. There is one shortcut: a
- *    stream socket whose last read came up short is empty (epoll(7) says so), and the next read need not try before it
+ *    TCP socket whose last read came up short is empty (epoll(7) says so), and the next read need not try before it
  *    waits; any event takes that mark off. (tokio does the same.) But a FIN, an error or urgent data may stop a read
- *    short with more to come and no further edge, so an entry that has seen one is always tried; and so may a
- *    descriptor or credentials passed over a Unix socket, which recvmsg tells by MSG_CTRUNC.
+ *    short with more to come and no further edge, so an entry that has seen one is always tried. So is every other kind
+ *    of socket: a Unix socket's read also stops at a passed descriptor, and trying costs little there.
  *  - A number is not a file. Closing must wake who waits, and an event fetched before the close must not reach the
  *    file that got the number next: events carry the entry's generation.
  *  - A descriptor that only polls wait on may belong to another library, which closes it without telling us. So
@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,15 +91,11 @@ static struct naru__fd *find_or_make(struct naru__core *core, int fd)
 /* Called once per descriptor; kept out of the way, and off the stack, of what is called for each message. */
 __attribute__((noinline)) static enum naru__fd_type socket_type(int fd)
 {
-    int type = 0, domain = 0;
-    socklen_t size = sizeof type;
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
+    int protocol = 0;
+    socklen_t size = sizeof protocol;
+    if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) < 0)
         return NARU__FD_PLAIN;
-    if (type != SOCK_STREAM || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0)
-        return NARU__FD_SOCKET;
-    return domain == AF_INET || domain == AF_INET6 ? NARU__FD_STREAM
-           : domain == AF_UNIX                     ? NARU__FD_LOCAL
-                                                   : NARU__FD_SOCKET;
+    return protocol == IPPROTO_TCP ? NARU__FD_STREAM : NARU__FD_SOCKET;
 }
 
 /* Also makes it non-blocking, so that no attempt can stop the loop. 0 or -errno. */
@@ -130,7 +127,7 @@ static int prepare_any_file(naru_op *op, const struct naru__fd *entry, enum naru
         if (rc < 0)
             return rc;
     }
-    if (*type == NARU__FD_STREAM || *type == NARU__FD_LOCAL || *type == NARU__FD_SOCKET) {
+    if (*type == NARU__FD_STREAM || *type == NARU__FD_SOCKET) {
         if (op->kind == NARU__OP_READ &&
             op->size > 0) /* of nothing, a read need not wait, but a recv would */
             op->kind = NARU__OP_RECV;
@@ -238,9 +235,8 @@ static bool is_plain_recv(const naru_op *op)
 
 static void note_short_read(struct naru__fd *entry, const naru_op *op, ssize_t result)
 {
-    if (!entry || !is_plain_recv(op) || result <= 0 || (size_t)result >= op->size)
-        return;
-    if (entry->type == NARU__FD_STREAM || (entry->type == NARU__FD_LOCAL && op->mode == NARU__RECV_COMPLETE))
+    if (entry && entry->type == NARU__FD_STREAM && is_plain_recv(op) && result > 0 &&
+        (size_t)result < op->size)
         entry->drained = (entry->armed & NARU__IN) && !entry->always_try;
 }
 
@@ -258,8 +254,6 @@ bool naru__readiness_start(struct naru__core *core, naru_op *op)
         if (type == NARU__FD_FILE && reads_or_writes(op))
             return naru__pool_start(core, op);
     }
-    if (entry && entry->type == NARU__FD_LOCAL && is_plain_recv(op))
-        op->mode = NARU__RECV_ASK;
     bool wait = entry && ((entry->drained && is_plain_recv(op)) ||
                           (!naru__ring_empty(&entry->waiters) && must_queue(entry, op)));
     if (!wait || (op->flags & MSG_DONTWAIT)) {
