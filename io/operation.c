@@ -39,20 +39,22 @@ static const struct naru__wait_kind io_kind = {
 /* True if it is over already; *rc is its result then. */
 static bool begin(naru_op *op, ssize_t *rc)
 {
-    *rc = naru__check_task();
-    if (*rc < 0)
+    naru_task *self = naru__self();
+    if (!self) {
+        *rc = -EPERM;
         return true;
-    struct naru__scheduler *s = naru__scheduler_here();
-    if (s->budget > 0) {
-        s->budget--; /* also for a call that fails at once: it may be repeated for ever */
-        *rc = naru__check_cancel();
-    } else {
-        *rc = naru_yield();
     }
-    if (*rc < 0)
-        return true;
+    struct naru__scheduler *s = self->scheduler;
+    if (__builtin_expect(s->budget == 0 || self->cancel_pending, 0)) {
+        if (s->budget > 0)
+            s->budget--; /* also a call that fails at once: it may be repeated for ever */
+        *rc = s->budget > 0 ? naru__check_cancel() : naru_yield();
+        if (*rc < 0)
+            return true;
+    }
+    s->budget--;
     op->notify = wake;
-    op->arg = s->current;
+    op->arg = self;
     if (!naru__op_start(s->core, op))
         return false;
     *rc = op->result;

@@ -176,8 +176,8 @@ enum naru__op_kind {
  *   continue  after a notify: true: done. false: not yet after all, notify will be called again.
  *   withdraw  true: taken back, nothing has happened and notify will not be called. false: the kernel or a thread has
  *             it (or it is done): notify will come (or has come). */
-bool naru__op_start(struct naru__core *core, naru_op *op);
-bool naru__op_continue(naru_op *op);
+static inline bool naru__op_start(struct naru__core *core, naru_op *op);
+static inline bool naru__op_continue(naru_op *op);
 bool naru__op_withdraw(naru_op *op);
 const char *naru__op_name(const naru_op *op);
 
@@ -249,6 +249,17 @@ struct naru__backend {
 };
 
 extern const struct naru__backend naru__epoll;
+
+static inline bool naru__op_start(struct naru__core *core, naru_op *op)
+{
+    op->core = core;
+    return core->backend->start(core, op);
+}
+
+static inline bool naru__op_continue(naru_op *op)
+{
+    return op->state == NARU__OP_DONE || op->core->backend->resume(op->core, op);
+}
 
 /* ---- pool.c: blocking calls in threads ---- */
 

@@ -302,17 +302,6 @@ void naru_op_call(naru_op *op, int (*fn)(void *arg), void *arg)
 
 /* ---- the protocol ---- */
 
-bool naru__op_start(struct naru__core *core, naru_op *op)
-{
-    op->core = core;
-    return core->backend->start(core, op);
-}
-
-bool naru__op_continue(naru_op *op)
-{
-    return op->state == NARU__OP_DONE || op->core->backend->resume(op->core, op);
-}
-
 bool naru__op_withdraw(naru_op *op)
 {
     if (op->state == NARU__OP_IDLE || op->state == NARU__OP_DONE)

@@ -164,9 +164,10 @@ static bool done(naru_op *op, ssize_t result)
 }
 
 /* Returns true only if it failed, which ends the operation. */
-static bool join_waiters(struct naru__core *core, naru_op *op)
+static bool join_waiters(struct naru__core *core, naru_op *op, struct naru__fd *entry)
 {
-    struct naru__fd *entry = find_or_make(core, op->fd);
+    if (!entry)
+        entry = find_or_make(core, op->fd);
     if (!entry)
         return done(op, -ENOMEM);
     unsigned events = wanted(op) | entry->armed;
@@ -240,13 +241,20 @@ static void note_short_read(struct naru__fd *entry, const naru_op *op, ssize_t r
         entry->drained = (entry->armed & NARU__IN) && !entry->always_try;
 }
 
+/* Whether there is no use in trying: the socket is known to be empty, or others were first. */
+static bool must_wait(const struct naru__fd *entry, const naru_op *op)
+{
+    if (entry->drained && is_plain_recv(op))
+        return true;
+    return !naru__ring_empty(&entry->waiters) && must_queue(entry, op);
+}
+
 bool naru__readiness_start(struct naru__core *core, naru_op *op)
 {
-    const struct naru__op_kind_info *info = naru__op_info(op);
-    if (info->blocking)
+    if (naru__op_info(op)->blocking)
         return naru__pool_start(core, op);
     struct naru__fd *entry = find(core, op->fd);
-    if (info->any_file) {
+    if (naru__op_info(op)->any_file) {
         enum naru__fd_type type;
         int rc = prepare_any_file(op, entry, &type);
         if (rc < 0)
@@ -254,16 +262,14 @@ bool naru__readiness_start(struct naru__core *core, naru_op *op)
         if (type == NARU__FD_FILE && reads_or_writes(op))
             return naru__pool_start(core, op);
     }
-    bool wait = entry && ((entry->drained && is_plain_recv(op)) ||
-                          (!naru__ring_empty(&entry->waiters) && must_queue(entry, op)));
-    if (!wait || (op->flags & MSG_DONTWAIT)) {
-        ssize_t result = naru__op_info(op)->attempt(op);
-        if (result != -EAGAIN || (op->flags & MSG_DONTWAIT)) {
-            note_short_read(entry, op, result);
-            return done(op, result);
-        }
-    }
-    return join_waiters(core, op);
+    bool only_try = op->flags & MSG_DONTWAIT;
+    if (entry && !only_try && must_wait(entry, op))
+        return join_waiters(core, op, entry);
+    ssize_t result = naru__op_info(op)->attempt(op);
+    if (result == -EAGAIN && !only_try)
+        return join_waiters(core, op, entry);
+    note_short_read(entry, op, result);
+    return done(op, result);
 }
 
 bool naru__readiness_continue(struct naru__core *core, naru_op *op)
