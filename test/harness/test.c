@@ -42,6 +42,12 @@ void test_fail(const char *file, int line, const char *what)
     leave(EXIT_FAILURE);
 }
 
+bool test_runs_in(const char *tool)
+{
+    const char *runner = getenv("NARU_RUNNER");
+    return runner && strstr(runner, tool);
+}
+
 void test_skip(const char *reason)
 {
     printf("%s\n", reason);

@@ -66,6 +66,9 @@ struct test_case {
 /* A tool or an optional part that could be installed is not: a complete run (REQUIRE=1) takes this as failure. */
 #define SKIP_MISSING(what) test_skip(TEST_MISSING what)
 
+/* Whether the case runs inside a tool: "qemu" imitates the system calls too, and "valgrind" some of them. */
+bool test_runs_in(const char *tool);
+
 /* Between the programs and their runner. */
 #define TEST_MISSING "missing: "
 enum { TEST_SKIPPED = 77 };

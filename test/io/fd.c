@@ -313,7 +313,8 @@ TASK_TEST(a_call_the_pool_has_begun_is_waited_for_and_its_result_is_kept)
     snprintf(name, sizeof name, "%s/fifo", path);
     CHECK_EQ(mkfifo(name, 0600), 0);
     naru_task *task = naru_spawn(open_fifo, &opening);
-    CHECK_EQ(naru_sleep(NARU_MS(50)), 0); /* a thread is in open(2) now, until somebody opens for writing */
+    CHECK_EQ(naru_sleep(NARU_MS(test_runs_in("valgrind") ? 1000 : 50)),
+             0); /* a thread is in open(2) now, until somebody opens for writing */
     CHECK(naru_cancel(task));
     CHECK_EQ(naru_sleep(NARU_MS(20)), 0);
     CHECK(!naru_done(task));

@@ -507,6 +507,8 @@ TASK_TEST(accept_waits_and_tells_who_it_is)
 
 TASK_TEST(accept_without_a_free_descriptor_is_emfile_at_once_every_time)
 {
+    if (test_runs_in("valgrind"))
+        SKIP("Valgrind accepts, closes what it got, and then says EMFILE");
     int port, fd, listener = listen_anywhere(&port);
     struct rlimit limit, tight;
     CHECK_EQ(naru_tcp_connect("127.0.0.1", (uint16_t)port, &fd), 0);
@@ -672,7 +674,8 @@ TASK_TEST(a_socketpair_is_close_on_exec_and_non_blocking)
         close_pair(pair);
     }
     int pair[2];
-    CHECK_EQ(naru_socketpair(AF_UNIX, 99, pair), -EINVAL);
+    if (!test_runs_in("qemu")) /* it takes 99 for 3 */
+        CHECK_EQ(naru_socketpair(AF_UNIX, 99, pair), -EINVAL);
     CHECK_EQ(naru_socketpair(12345, SOCK_STREAM, pair), -EAFNOSUPPORT);
 }
 

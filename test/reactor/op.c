@@ -251,6 +251,8 @@ TEST(msg_dontwait_gives_eagain_instead_of_waiting)
 
 TEST(a_descriptor_that_is_not_open_gives_ebadf)
 {
+    if (test_runs_in("qemu"))
+        SKIP("qemu-user looks at a message before the descriptor");
     struct ends ends = make_pipe();
     struct sockaddr_in address = {.sin_family = AF_INET};
     struct msghdr message = {0};
