@@ -97,7 +97,8 @@ struct naru__scheduler *
 naru__scheduler_of(struct naru__core *core); /* makes it on first use; NULL: no memory */
 struct naru__stacks *naru__stacks_of(struct naru__scheduler *s, size_t size,
                                      bool dense); /* NULL: no memory, too large */
-void naru__report_no_stack(struct naru__scheduler *s, const struct naru__stacks *stacks, const naru_task *task);
+void naru__report_no_stack(struct naru__scheduler *s, const struct naru__stacks *stacks,
+                           const naru_task *task);
 void naru__task_step(void *task); /* the callback by which a task is in the ready queue */
 
 static inline struct naru__scheduler *naru__scheduler_here(void)

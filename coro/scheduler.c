@@ -25,7 +25,8 @@ struct naru__eager {
 
 /* ---- taking stacks ---- */
 
-void naru__report_no_stack(struct naru__scheduler *s, const struct naru__stacks *stacks, const naru_task *task)
+void naru__report_no_stack(struct naru__scheduler *s, const struct naru__stacks *stacks,
+                           const naru_task *task)
 {
     char who[64];
     naru__task_label(task, who, sizeof who);

@@ -49,7 +49,8 @@ void naru__slots_close(struct naru__slots *slots); /* whatever is still in use g
 static inline struct naru__slot *naru__slots_take(struct naru__slots *slots)
 {
     struct naru__chunk *chunk = naru__container(slots->partial.next, struct naru__chunk, link);
-    if (naru__ring_empty(&slots->partial) || !chunk->free || chunk->used == 0 || chunk->used + 1 == slots->per_chunk)
+    if (naru__ring_empty(&slots->partial) || !chunk->free || chunk->used == 0 ||
+        chunk->used + 1 == slots->per_chunk)
         return naru__slots_take_slowly(slots); /* a chunk begins to be used, or is used up */
     struct naru__slot *slot = chunk->free;
     chunk->free = slot->next_free;

@@ -178,7 +178,7 @@ static bool join_waiters(struct naru__core *core, naru_op *op, struct naru__fd *
         entry->armed = (uint8_t)events;
     }
     if (op->kind != NARU__OP_POLL) {
-        enum naru__fd_type type;
+        enum naru__fd_type type = NARU__FD_UNKNOWN;
         entry->kept = true;
         if (entry->type == NARU__FD_UNKNOWN && classify(op->fd, &type) == 0)
             entry->type = (uint8_t)type;

@@ -248,7 +248,7 @@ static void *count_calls(void *arg)
 {
     for (intptr_t i = 1;; i++) {
         CHECK(naru_self() != NULL);
-        arg = naru_coroutine_yield((void *)i);
+        naru_coroutine_yield((void *)i);
         CHECK_EQ(naru_yield(), 0);
     }
     return arg;

@@ -64,7 +64,14 @@ PLAIN void *mmap(void *address, size_t size, int protection, int flags, int fd, 
         memory_left--;
         stack_mappings++;
     }
+#if defined(__s390x__) /* the call takes its arguments in memory there */
+    unsigned long args[] = {(unsigned long)address,    size,
+                            (unsigned long)protection, (unsigned long)flags,
+                            (unsigned long)fd,         (unsigned long)offset};
+    return (void *)syscall(SYS_mmap, args);
+#else
     return (void *)syscall(SYS_mmap, address, size, protection, flags, fd, offset);
+#endif
 }
 
 /* A size that no other stack here has: the first one needs a mapping of its own. */

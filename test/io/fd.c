@@ -144,7 +144,8 @@ TASK_TEST(an_eventfd_is_read_and_written)
     finish(task);
     CHECK_EQ(call.result, 8);
     memcpy(&read, call.buffer, 8);
-    CHECK_EQ(read, 3);
+    if (!test_runs_in("qemu-s390x")) /* which turns the bytes round on the way out, but not on the way in */
+        CHECK_EQ(read, 3);
     CHECK_EQ(naru_write(fd, &value, 3), -EINVAL);
     CHECK_EQ(naru_close(fd), 0);
 }

@@ -143,13 +143,13 @@ static inline size_t stuff(int fd)
 {
     static char zeros[65536];
     size_t total = 0;
-    ssize_t n;
     CHECK_EQ(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK), 0);
-    while ((n = write(fd, zeros, sizeof zeros)) > 0 || (n < 0 && errno == EINTR))
-        total += n > 0 ? (size_t)n : 0;
-    while ((n = write(fd, zeros, 1)) > 0)
-        total++;
-    CHECK_EQ(errno, EAGAIN);
+    for (size_t size = sizeof zeros; size > 0; size = size > 1 ? 1 : 0) {
+        ssize_t n = write(fd, zeros, size);
+        for (; n > 0; n = write(fd, zeros, size))
+            total += (size_t)n;
+        CHECK_EQ(errno, EAGAIN);
+    }
     return total;
 }
 

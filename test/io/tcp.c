@@ -67,7 +67,7 @@ TASK_TEST(listens_on_a_numeric_ipv6_address)
 
 TASK_TEST(localhost_listens_on_127_0_0_1_and_nowhere_else)
 {
-    struct sockaddr_in address;
+    struct sockaddr_in address = {0};
     socklen_t size = sizeof address;
     int fd, other;
     CHECK_EQ(naru_tcp_listen("localhost", 0, 0, 0, &fd), 0);
@@ -320,7 +320,7 @@ TASK_TEST(without_a_free_descriptor_listen_and_connect_say_emfile)
 TASK_TEST(local_port_is_that_of_the_socket)
 {
     int pair[2];
-    struct sockaddr_in address;
+    struct sockaddr_in address = {0};
     socklen_t size = sizeof address;
     tcp_pair(pair);
     CHECK_EQ(getpeername(pair[0], (struct sockaddr *)&address, &size), 0);

@@ -385,7 +385,7 @@ TEST(a_sigpipe_that_was_pending_before_a_write_stays_pending)
 
 TEST(accept_waits_and_gives_a_non_blocking_close_on_exec_socket_and_the_address)
 {
-    struct sockaddr_in address, peer, self_address;
+    struct sockaddr_in address = {0}, peer = {0}, self_address = {0};
     socklen_t size = sizeof peer;
     naru_op accepting, connecting;
     struct outcome accepted, connected;
