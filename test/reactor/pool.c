@@ -425,7 +425,8 @@ TEST_SLOW(idle_threads_leave_and_new_ones_come_when_needed, 60)
             usleep(10000);
     }
     CHECK_EQ(naru_loop_close(loop), 0);
-    CHECK_LE(count_threads(), before);
+    while (count_threads() > before) /* a thread that has been joined may be listed for a moment longer */
+        usleep(1000);
 }
 
 /* ---- the struct's life ---- */
