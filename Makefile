@@ -11,7 +11,7 @@
 # find them there as <naru/io.h>, so that an example is compiled exactly as a user would compile it.
 
 ## make                 the library: build/libnaru.a and build/naru.pc
-## make test            build and run all tests; T=name or T='pattern*' picks some, V=1 shows each of them,
+## make test            build and run all tests; T=name or T='*pattern*' picks some, V=1 shows each of them,
 ##                      REQUIRE=1 takes a test that misses a tool as failed
 ## make demo            a tour: examples, then a server under load
 ## make bench           the measurements; B=name picks one ("make benchmarks" only builds them)

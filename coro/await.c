@@ -117,6 +117,8 @@ int naru_cancel_all(naru_task *const *tasks, size_t count)
     naru_task *self = naru__self();
     if (!self)
         return -EPERM;
+    if (!tasks)
+        return 0;
     for (size_t i = 0; i < count; i++) {
         if (!tasks[i] || naru_done(tasks[i]))
             continue;

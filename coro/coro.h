@@ -59,7 +59,8 @@ typedef struct naru_spawn_options {
 /* Runs fn(arg) as the main task of a new loop and returns its result. Then what is left is cancelled and waited
  * for, and everything is freed. Or: -EBUSY inside a running loop; -ENOMEM, -EMFILE, -ENFILE, -ENOTSUP as
  * naru_loop_open; -EDEADLK if the main task, and everything it could wait for, was parked for ever (reported with a
- * table of who waits for what); -EINTR when SIGINT ended it: the main task is cancelled, a second SIGINT kills.
+ * table of who waits for what); -EINTR when SIGINT ended it (the main task is cancelled; a second SIGINT kills), or
+ * naru_loop_stop did.
  * SIGINT is handled only in the main thread and only if nobody else handles it. */
 int naru_run(naru_fn *fn, void *arg);
 int naru_run_with(const naru_options *options, naru_fn *fn, void *arg);
@@ -208,13 +209,19 @@ NARU_SUSPENDS int naru_yield(void); /* S: lets everything that is ready run firs
 NARU_SUSPENDS int naru_sleep(int64_t ns);
 NARU_SUSPENDS int naru_sleep_until(int64_t deadline_ns); /* on naru_now()'s clock */
 
+/* What timeouts, and groups to come, have in common: a place in the chain of the scopes a task is in. Internal. */
+struct naru__scope {
+    struct naru__scope *outer;
+    naru_timer *timer; /* that must not fire once the scope's frame is gone */
+};
+
 /* ---- futures ---- */
 
 /* A result that will come, to be waited for by any number of tasks. Embedded, of one loop's thread. It must stay where it
  * is while anybody waits. */
 typedef struct naru_future {
     naru_link waiters;
-    struct naru__core *core;
+    naru_loop *loop; /* in which somebody waits for it */
     void *value;
     int status;
     unsigned char state, seen;

@@ -80,7 +80,7 @@ void naru__coroutine_prepare(naru_coroutine *c, struct naru__stack *stack)
 
 naru_coroutine *naru_coroutine_create(void *(*fn)(void *first), size_t stack_size)
 {
-    naru_coroutine *c = calloc(1, sizeof *c);
+    naru_coroutine *c = fn ? calloc(1, sizeof *c) : NULL;
     if (!c)
         return NULL;
     struct naru__stack *stack = naru__stack_map(stack_size);

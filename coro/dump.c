@@ -60,6 +60,8 @@ static void print_task(const naru_task *task, unsigned depth, FILE *out)
 void naru_dump(naru_loop *loop, FILE *out)
 {
     struct naru__core *core = loop ? loop->core : naru__here;
+    if (!out)
+        return;
     if (!core || !core->extension) {
         fprintf(out, "naru: no tasks\n");
         return;

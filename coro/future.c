@@ -16,8 +16,9 @@ static void waiting_task(void *task)
 }
 
 /* The state is written last, with release: other threads may look at the result of a shared task. */
-void naru__future_settle(naru_future *f, struct naru__core *core, int status)
+void naru__future_settle(naru_future *f, int status)
 {
+    struct naru__core *core = f->loop ? f->loop->core : NULL; /* a closed loop calls nobody back */
     f->status = status;
     __atomic_store_n(&f->state, SETTLED, __ATOMIC_RELEASE);
     naru_link *link;
@@ -25,7 +26,7 @@ void naru__future_settle(naru_future *f, struct naru__core *core, int status)
         naru_callback *cb = naru__container(link, naru_callback, link);
         if (cb->fn == waiting_task)
             naru__wake(cb->arg, 0);
-        else
+        else if (core)
             naru__ring_push(&core->ready, link);
     }
 }
@@ -75,17 +76,17 @@ static void describe(void *object, FILE *out)
 static const struct naru__wait_kind future_kind = {
     .what = "future", .cancel = cancel_for_all, .describe = describe, .abandon = leave};
 
-/* A future belongs to the loop in which somebody waits for it; when nobody does, to none. */
+/* A future belongs to the loop in which somebody waits for it; when nobody does, or the loop is closed, to none. */
 static int belongs_here(naru_future *f, struct naru__core *core)
 {
-    if (!f->core || !f->waiters.next || naru__ring_empty(&f->waiters))
-        f->core = core;
-    return f->core == core ? 0 : -EINVAL;
+    if (!f->loop || !f->loop->core || !f->waiters.next || naru__ring_empty(&f->waiters))
+        f->loop = core->loop;
+    return f->loop == core->loop ? 0 : -EINVAL;
 }
 
 int naru_future_wait(naru_future *f)
 {
-    int rc = naru__check_task();
+    int rc = f ? naru__check_task() : -EINVAL;
     if (rc < 0)
         return rc;
     if (!naru_future_done(f)) {
@@ -100,10 +101,10 @@ int naru_future_wait(naru_future *f)
 
 bool naru_future_set(naru_future *f, int status, void *value)
 {
-    if (naru_future_done(f))
+    if (!f || naru_future_done(f))
         return false;
     f->value = value;
-    naru__future_settle(f, f->core, status);
+    naru__future_settle(f, status);
     return true;
 }
 
@@ -134,7 +135,9 @@ void *naru_future_value(const naru_future *f)
 
 int naru_future_on_done(naru_future *f, naru_callback *cb, void (*fn)(void *arg), void *arg)
 {
-    struct naru__core *core = naru__here ? naru__here : f->core;
+    struct naru__core *core = naru__here;
+    if (!core && f->loop && !naru_future_done(f))
+        core = f->loop->core;
     if (!core)
         return -EPERM;
     int rc = belongs_here(f, core);

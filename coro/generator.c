@@ -20,14 +20,16 @@ struct naru_generator {
     void *arg;
     int status; /* what the body returned */
     bool closing;
-    bool abandoned; /* it yielded while it was being closed */
-    void *scope;    /* the innermost scope when it was last entered */
+    bool abandoned;            /* it yielded while it was being closed */
+    struct naru__scope *scope; /* the innermost scope when it was last entered */
 };
 
 static void *body(void *arg)
 {
     naru_generator *g = arg;
     g->status = g->fn(g->arg);
+    if (naru__drop_scopes(naru__self(), g->scope))
+        naru__report_open_scope(naru__self());
     return NULL;
 }
 
@@ -78,7 +80,7 @@ static int advance(naru_generator *g)
 int naru_generator_next(naru_generator *g, void **value)
 {
     *value = NULL;
-    int rc = naru__check_task();
+    int rc = g ? naru__check_task() : -ENOMEM;
     if (rc < 0)
         return rc;
     if (g->coroutine.running)
@@ -118,7 +120,7 @@ static int wind_up(naru_generator *g)
 
 int naru_generator_close(naru_generator *g)
 {
-    int rc = naru__check_task();
+    int rc = g ? naru__check_task() : -ENOMEM;
     if (rc < 0)
         return rc;
     if (g->coroutine.running)

@@ -46,7 +46,7 @@ struct naru_task {
     int64_t wait_since;
 
     naru_coroutine *coroutine; /* the innermost one it is in */
-    void *scope;               /* innermost timeout, group, … the task is in (kept by the layer above) */
+    struct naru__scope *scope; /* innermost timeout, group, … the task is in (kept by the layer above) */
     naru_fn *fn;
     void *arg;
     struct naru__stack *stack; /* from its first step until its end */
@@ -130,6 +130,25 @@ static inline void naru__make_ready(naru_task *task)
     naru__ring_push(&task->scheduler->core->ready, &task->step.link);
 }
 
+/* A body has returned with scopes still open down to `until`. Their frames are dead but not yet overwritten, so no function
+ * may be called before their timers are out of the loop. True if there were any. */
+static inline bool naru__drop_scopes(naru_task *task, const struct naru__scope *until)
+{
+    bool any = false;
+    while (task->scope && task->scope != until) {
+        naru_link *armed = &task->scope->timer->callback.link;
+        if (armed->next) {
+            armed->prev->next = armed->next;
+            armed->next->prev = armed->prev;
+        }
+        task->scope = task->scope->outer;
+        any = true;
+    }
+    return any;
+}
+
+void naru__report_open_scope(const naru_task *task);
+
 /* Suspends the running task, whose fate has been arranged, and lets others run. */
 void naru__switch_away(struct naru__scheduler *s);
 
@@ -167,7 +186,7 @@ int naru__future_park(naru_future *f, const struct naru__wait_kind *kind,
                       void *object); /* S: until it is settled */
 bool naru__future_awaited(
     const naru_future *f); /* by a task that waits for the end of the one it belongs to */
-void naru__future_settle(naru_future *f, struct naru__core *core, int status);
+void naru__future_settle(naru_future *f, int status);
 
 /* ---- message.c ---- */
 

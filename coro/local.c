@@ -52,6 +52,8 @@ static struct pair *find(struct naru__locals *locals, const naru_local *key)
 
 void *naru_local_get(const naru_local *key)
 {
+    if (!key)
+        return NULL;
     struct naru__locals **locals = mine();
     struct pair *pair = locals ? find(*locals, key) : NULL;
     return pair ? pair->value : key->initial;

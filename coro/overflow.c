@@ -74,7 +74,8 @@ static void on_fault(int signo, siginfo_t *info, void *context)
         const naru__context *c = s->current->context;
         char *low = c->low, *address = info->si_addr;
         if (address < low && address >= low - naru__stack_guard_size())
-            say(s->current, c->size, "spawn it with a larger stack_size");
+            say(s->current, c->size,
+                "give it a larger one (stack_size in naru_spawn_options or naru_options)");
     }
     sigaction(signo, signo == SIGSEGV ? &segv_before : &bus_before, NULL);
 }

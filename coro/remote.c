@@ -67,7 +67,7 @@ void naru__shared_done(naru_task *task)
 static void end_without_running(naru_task *task, int status)
 {
     task->state = NARU__TASK_DONE;
-    naru__future_settle(&task->outcome, task->outcome.core, status);
+    naru__future_settle(&task->outcome, status);
     naru__shared_done(task);
     naru_release(task);
 }
@@ -117,7 +117,7 @@ bool naru__shared_cancel(naru_task *task)
 naru_task *naru_spawn_on(naru_loop *loop, naru_fn *fn, void *arg)
 {
     static const naru_spawn_options defaults;
-    struct shared *shared = fn ? calloc(1, sizeof *shared) : NULL;
+    struct shared *shared = fn && loop ? calloc(1, sizeof *shared) : NULL;
     if (!shared)
         return NULL;
     naru__task_format(&shared->task);

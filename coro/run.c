@@ -28,7 +28,7 @@ int naru_run_until(naru_loop *loop, naru_task *task)
     naru_callback when_done = {.fn = NULL};
     if (!task)
         return -ENOMEM;
-    if (!loop->core)
+    if (!loop || !loop->core)
         return -ESHUTDOWN;
     if (loop->core->running || naru__here)
         return -EBUSY;
@@ -36,7 +36,7 @@ int naru_run_until(naru_loop *loop, naru_task *task)
         return -EINVAL;
     if (naru_done(task))
         return naru_result(task);
-    task->outcome.core = loop->core; /* one from naru_spawn_on may still be on its way */
+    task->outcome.loop = loop; /* one from naru_spawn_on may still be on its way */
     int rc = naru_task_on_done(task, &when_done, stop_loop, loop);
     if (rc == 0)
         rc = naru_loop_run(loop);

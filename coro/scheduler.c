@@ -143,6 +143,8 @@ static void task_main(void *arg)
         if (naru__float_control() != s->float_control)
             naru__set_float_control(s->float_control); /* whoever ran here before has changed it */
         int status = task->fn(task->arg);
+        if (__builtin_expect(task->scope != NULL, 0) && naru__drop_scopes(task, NULL))
+            naru__report_open_scope(task);
         check_canary(task);
         s->current = NULL; /* nothing that is called on its way out can suspend */
         naru__context *next = &s->thread;

@@ -77,7 +77,7 @@ void naru__task_adopt(struct naru__scheduler *s, naru_task *task)
 {
     task->scheduler = s;
     task->id = ++s->last_id;
-    task->outcome.core = s->core;
+    task->outcome.loop = s->core->loop;
     naru__ring_push(&s->tasks, &task->all);
     s->count++;
     if (s->impatient) {
@@ -89,7 +89,7 @@ void naru__task_adopt(struct naru__scheduler *s, naru_task *task)
 naru_task *naru__task_create(struct naru__scheduler *s, const naru_spawn_options *options, naru_fn *fn,
                              const void *arg)
 {
-    if (!fn || !fits(s, options))
+    if (!fn || !fits(s, options) || (options->copy > 0 && !arg))
         return NULL;
     struct naru__slot *slot = naru__slots_take(&s->blocks);
     if (!slot)
@@ -175,8 +175,8 @@ size_t naru__task_label(const naru_task *task, char *buffer, size_t size)
     return (size_t)length;
 }
 
-/* Its timer points into a stack that others will use. */
-static void report_open_scope(const naru_task *task)
+/* The program's mistake: a scope must be ended by the function that began it. */
+void naru__report_open_scope(const naru_task *task)
 {
     char name[64];
     naru__task_label(task, name, sizeof name);
@@ -196,13 +196,11 @@ void naru__task_end(naru_task *task, int status)
     naru__unlink(&task->all);
     if (task->refs > 1 && !(task->flags & NARU__TASK_SHARED))
         naru__ring_push(&s->ended, &task->all);
-    if (task->scope)
-        report_open_scope(task);
     task->state = NARU__TASK_DONE;
     task->cancel_pending = false;
     task->stack = NULL;
     task->coroutine = NULL;
-    naru__future_settle(&task->outcome, s->core, status);
+    naru__future_settle(&task->outcome, status);
     if (--s->count == 0 && s->draining)
         naru_loop_stop(s->core->loop);
     if (task->flags & NARU__TASK_SHARED)
@@ -362,7 +360,7 @@ int naru_task_on_done(naru_task *task, naru_callback *cb, void (*fn)(void *arg),
 void naru_each_task(naru_loop *loop, void (*fn)(naru_task *task, void *arg), void *arg)
 {
     struct naru__core *core = loop ? naru__core_of(loop) : naru__here;
-    if (!core || !core->extension)
+    if (!core || !core->extension || !fn)
         return;
     struct naru__scheduler *s = naru__container(core->extension, struct naru__scheduler, extension);
     uint64_t newest = s->last_id; /* not those that fn spawns */

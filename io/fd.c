@@ -91,10 +91,10 @@ ssize_t naru_send_all(int fd, const void *data, size_t size)
 }
 
 /* The number of a new descriptor may be one that the loop knows from before: closed behind our back. */
-static int fresh(int fd, enum naru__fd_type type)
+static int fresh(int fd)
 {
     if (fd >= 0 && naru__here)
-        naru__fd_fresh(naru__here, fd, type);
+        naru__fd_fresh(naru__here, fd);
     return fd;
 }
 
@@ -103,7 +103,7 @@ int naru_accept(int fd, struct sockaddr *addr, socklen_t *len)
     naru_op op;
     naru_op_accept(&op, fd, addr, len);
     int accepted = (int)naru__io(&op);
-    return accepted < 0 ? accepted : fresh(accepted, naru__fd_type_of(naru__here, fd));
+    return accepted < 0 ? accepted : fresh(accepted);
 }
 
 int naru_connect(int fd, const struct sockaddr *addr, socklen_t len)
@@ -117,7 +117,7 @@ int naru_open(const char *path, int flags, unsigned mode)
 {
     naru_op op;
     naru_op_open(&op, path, flags, mode);
-    return fresh((int)naru__io(&op), NARU__FD_UNKNOWN);
+    return fresh((int)naru__io(&op));
 }
 
 int naru_fsync(int fd)
@@ -156,8 +156,8 @@ int naru_pipe(int fd[2])
 {
     if (pipe2(fd, O_CLOEXEC | O_NONBLOCK) < 0)
         return -errno;
-    fresh(fd[0], NARU__FD_PLAIN);
-    fresh(fd[1], NARU__FD_PLAIN);
+    fresh(fd[0]);
+    fresh(fd[1]);
     return 0;
 }
 
@@ -165,7 +165,7 @@ int naru_socketpair(int domain, int type, int fd[2])
 {
     if (socketpair(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd) < 0)
         return -errno;
-    fresh(fd[0], NARU__FD_SOCKET);
-    fresh(fd[1], NARU__FD_SOCKET);
+    fresh(fd[0]);
+    fresh(fd[1]);
     return 0;
 }

@@ -9,7 +9,7 @@
  * Any number of tasks may wait on one descriptor, also in the same direction: first come, first served.
  *
  * A descriptor that these calls have waited on must be closed with naru_close. Descriptors made here are CLOEXEC and
- * non-blocking; others are made non-blocking when read, write, accept or connect first use them. SIGPIPE is never
+ * non-blocking; others are made non-blocking when they are first waited on, or used by read, write, accept or connect. SIGPIPE is never
  * raised: -EPIPE. */
 #ifndef NARU_IO_H
 #define NARU_IO_H

@@ -63,7 +63,7 @@ static int new_socket(const struct address *address)
     if (fd < 0)
         return -errno;
     if (naru__here)
-        naru__fd_fresh(naru__here, fd, NARU__FD_STREAM);
+        naru__fd_fresh(naru__here, fd);
     set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     return fd;
 }

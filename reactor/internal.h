@@ -212,7 +212,7 @@ struct naru__fd {
     naru_link waiters;   /* operations, first come first */
     uint32_t run;        /* core->runs when it was last used: between runs, close(2) goes unnoticed */
     uint32_t generation; /* grows when the number changes its file: events of an older one are stale */
-    uint8_t type;        /* enum naru__fd_type */
+    uint8_t type;        /* enum naru__fd_type; known once the entry is kept */
     uint8_t armed;       /* NARU__IN | …: what the backend was asked to report, edge-triggered */
     bool kept;           /* the registration outlives its waiters (false: only polls have waited here) */
     bool drained;        /* the last read came up short and no event since: do not try, wait */
@@ -226,9 +226,8 @@ void naru__readiness_event(struct naru__core *core, int fd, uint32_t generation,
 void naru__readiness_forget(struct naru__core *core, int fd);
 void naru__readiness_close(struct naru__core *core);
 
-/* A descriptor of known type has just been made: whatever the table says under its number is about another file. */
-void naru__fd_fresh(struct naru__core *core, int fd, enum naru__fd_type type);
-enum naru__fd_type naru__fd_type_of(struct naru__core *core, int fd); /* as far as it is known */
+/* A descriptor has just been made: whatever the table says under its number is about another file. */
+void naru__fd_fresh(struct naru__core *core, int fd);
 
 /* ---- backends ---- */
 

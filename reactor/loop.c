@@ -368,7 +368,7 @@ const char *naru_loop_backend(const naru_loop *loop)
 void naru_call_soon(naru_loop *loop, naru_callback *cb, void (*fn)(void *arg), void *arg)
 {
     struct naru__core *core = naru__core_of(loop);
-    if (!core)
+    if (!core || !fn)
         return;
     if (naru__linked(&cb->link))
         naru__unlink(&cb->link);

@@ -126,9 +126,9 @@ static void post_drop(struct naru__mail *mail)
 
 int naru_post(naru_loop *loop, void (*fn)(void *arg), void *arg)
 {
-    struct post *post = loop ? malloc(sizeof *post) : NULL;
-    if (!loop)
-        return -ESHUTDOWN;
+    if (!loop || !fn)
+        return loop ? -EINVAL : -ESHUTDOWN;
+    struct post *post = malloc(sizeof *post);
     if (!post)
         return -ENOMEM;
     *post = (struct post){{.run = post_run, .drop = post_drop}, fn, arg};

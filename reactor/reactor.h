@@ -26,7 +26,7 @@ extern "C" {
 
 #define NARU_CHECK __attribute__((warn_unused_result))
 
-/* Durations, from any arithmetic value: NARU_SEC(0.5), NARU_MS(20). Constant expressions when the value is one. */
+/* Durations, from any arithmetic value up to 290 years: NARU_SEC(0.5), NARU_MS(20). Constant when the value is. */
 #define NARU_SEC(x) ((int64_t)((double)(x)*1e9))
 #define NARU_MS(x) ((int64_t)((double)(x)*1e6))
 #define NARU_US(x) ((int64_t)((double)(x)*1e3))
@@ -235,7 +235,8 @@ bool naru_signal_stop(naru_signal *s);
 /* ---- other threads ---- */
 
 /* Any thread, but not from a signal handler. Queues fn(arg) for the loop and wakes it. Posts of one thread keep their
- * order; from the thread that runs the loop it is naru_call_soon with an allocation. 0; -ENOMEM; -ESHUTDOWN once closed. */
+ * order; from the thread that runs the loop it is naru_call_soon with an allocation. 0; -ENOMEM; -EINVAL: no fn;
+ * -ESHUTDOWN once closed. */
 int naru_post(naru_loop *loop, void (*fn)(void *arg), void *arg);
 
 #ifdef __cplusplus

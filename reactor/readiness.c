@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,10 +31,10 @@
 
 enum { PAGE_BITS = 8, PAGE_ENTRIES = 1 << PAGE_BITS };
 
-static void reset(struct naru__fd *entry, enum naru__fd_type type)
+static void reset(struct naru__fd *entry)
 {
     entry->generation++;
-    entry->type = (uint8_t)type;
+    entry->type = NARU__FD_UNKNOWN;
     entry->armed = 0;
     entry->kept = entry->drained = entry->always_try = false;
 }
@@ -44,7 +45,7 @@ static void renew(struct naru__fd *entry, uint32_t run)
 {
     entry->run = run;
     if (naru__ring_empty(&entry->waiters))
-        reset(entry, NARU__FD_UNKNOWN);
+        reset(entry);
 }
 
 static struct naru__fd *find(struct naru__core *core, int fd)
@@ -91,11 +92,10 @@ static struct naru__fd *find_or_make(struct naru__core *core, int fd)
 /* Called once per descriptor; kept out of the way, and off the stack, of what is called for each message. */
 __attribute__((noinline)) static enum naru__fd_type socket_type(int fd)
 {
-    int protocol = 0;
-    socklen_t size = sizeof protocol;
-    if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) < 0)
-        return NARU__FD_PLAIN;
-    return protocol == IPPROTO_TCP ? NARU__FD_STREAM : NARU__FD_SOCKET;
+    int ignored;
+    socklen_t size = sizeof ignored;
+    bool tcp = getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &ignored, &size) == 0; /* no other socket knows it */
+    return tcp ? NARU__FD_STREAM : NARU__FD_SOCKET;
 }
 
 /* Also makes it non-blocking, so that no attempt can stop the loop. 0 or -errno. */
@@ -121,8 +121,9 @@ static int prepare_any_file(naru_op *op, const struct naru__fd *entry, enum naru
 {
     if (op->fd < 0)
         return -EBADF;
-    *type = entry ? (enum naru__fd_type)entry->type : NARU__FD_UNKNOWN;
-    if (*type == NARU__FD_UNKNOWN) {
+    if (entry && entry->type != NARU__FD_UNKNOWN) {
+        *type = (enum naru__fd_type)entry->type;
+    } else {
         int rc = classify(op->fd, type);
         if (rc < 0)
             return rc;
@@ -177,10 +178,11 @@ static bool join_waiters(struct naru__core *core, naru_op *op, struct naru__fd *
             return done(op, rc);
         entry->armed = (uint8_t)events;
     }
-    if (op->kind != NARU__OP_POLL) {
+    if (op->kind != NARU__OP_POLL && !entry->kept) {
+        /* From now on it must be closed by naru_close, so what is found out about it can be relied on. */
         enum naru__fd_type type = NARU__FD_UNKNOWN;
         entry->kept = true;
-        if (entry->type == NARU__FD_UNKNOWN && classify(op->fd, &type) == 0)
+        if (classify(op->fd, &type) == 0)
             entry->type = (uint8_t)type;
     }
     op->entry = entry;
@@ -341,22 +343,16 @@ void naru__readiness_forget(struct naru__core *core, int fd)
     if (!entry)
         return;
     evict(core, entry, true);
-    reset(entry, NARU__FD_UNKNOWN);
+    reset(entry);
 }
 
-void naru__fd_fresh(struct naru__core *core, int fd, enum naru__fd_type type)
+void naru__fd_fresh(struct naru__core *core, int fd)
 {
-    struct naru__fd *entry = find_or_make(core, fd);
+    struct naru__fd *entry = find(core, fd);
     if (!entry)
-        return; /* it will be found out again when it matters */
+        return;
     evict(core, entry, false);
-    reset(entry, type);
-}
-
-enum naru__fd_type naru__fd_type_of(struct naru__core *core, int fd)
-{
-    const struct naru__fd *entry = find(core, fd);
-    return entry ? (enum naru__fd_type)entry->type : NARU__FD_UNKNOWN;
+    reset(entry);
 }
 
 void naru__readiness_close(struct naru__core *core)

@@ -21,9 +21,9 @@ extern "C" {
  * that somebody else asked for pass. Scopes may be nested and must be ended in reverse order, in the task that began
  * them, before the function that holds the struct returns. */
 typedef struct naru_timeout {
+    struct naru__scope scope;
     naru_timer timer;
     naru_task *task;
-    void *outer;
     int cancelling; /* requests there were before */
     bool expired;
 } naru_timeout;

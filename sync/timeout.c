@@ -35,10 +35,10 @@ static int begin(naru_timeout *t, int64_t deadline, int64_t now)
     naru_task *self = naru_self();
     if (!self)
         return -EPERM;
-    *t = (naru_timeout){.task = self, .outer = self->scope, .cancelling = naru_cancelling(self)};
+    *t = (naru_timeout){.scope = {self->scope, &t->timer}, .task = self, .cancelling = naru_cancelling(self)};
     t->timer.callback.fn = expire;
     t->timer.callback.arg = t;
-    self->scope = t;
+    self->scope = &t->scope;
     arm(t, deadline, now);
     return 0;
 }
@@ -76,11 +76,13 @@ bool naru_timeout_expired(const naru_timeout *t)
 
 int naru_timeout_end(naru_timeout *t, int rc)
 {
+    if (!t->task)
+        return rc; /* it never began */
     naru_timer_stop(&t->timer);
-    if (t->task->scope != t)
+    if (t->task->scope != &t->scope)
         naru__report(t->task->scheduler->core, NARU_ERROR,
                      "a timeout was ended out of order, or in another task");
-    t->task->scope = t->outer;
+    t->task->scope = t->scope.outer;
     if (!t->expired)
         return rc;
     bool only_ours = naru_uncancel(t->task) <= t->cancelling;

@@ -206,3 +206,49 @@ TEST(a_future_that_is_waited_for_in_one_loop_is_refused_in_another) /* FUT-21 */
     CHECK_EQ(naru_loop_close(one), 0);
     CHECK_EQ(naru_loop_close(other), 0);
 }
+
+/* ---- after the loop ---- */
+
+static int calls;
+
+static void note_called(void *arg)
+{
+    (void)arg;
+    calls++;
+}
+
+static void set_it_to_seven(void *arg)
+{
+    naru_future_set(arg, 7, NULL);
+}
+
+static int wait_for_it_with_a_timer(void *arg)
+{
+    static naru_timer timer;
+    (void)arg;
+    naru_timer_after(naru_loop_current(), &timer, 1, set_it_to_seven, &f);
+    return naru_future_wait(&f);
+}
+
+static naru_callback left_behind;
+
+static int leave_a_callback(void *arg)
+{
+    (void)arg;
+    return naru_future_on_done(&f, &left_behind, note_called, NULL);
+}
+
+TEST(a_callback_that_waits_for_a_future_is_dropped_with_its_loop)
+{
+    CHECK_EQ(naru_run(leave_a_callback, NULL), 0);
+    CHECK(naru_future_set(&f, 1, NULL));
+    CHECK(!naru_callback_cancel(&left_behind));
+    CHECK_EQ(calls, 0);
+    CHECK_EQ(naru_future_on_done(&f, &left_behind, note_called, NULL), -EPERM);
+}
+
+TEST(a_future_left_pending_by_one_run_can_be_waited_for_in_the_next)
+{
+    CHECK_EQ(naru_run(leave_a_callback, NULL), 0);
+    CHECK_EQ(naru_run(wait_for_it_with_a_timer, NULL), 7);
+}

@@ -40,15 +40,15 @@ static int in_turn(void)
 static int at_once(void)
 {
     naru_task *tasks[JOBS];
-    int first_error = 0;
+    int joined = 0, rc = 0;
     for (int i = 0; i < JOBS; i++)
         tasks[i] = naru_spawn(fetch, &jobs[i]);
-    for (int i = 0; i < JOBS; i++) {
-        int rc = naru_join(tasks[i]);
-        if (rc < 0 && first_error == 0)
-            first_error = rc;
-    }
-    return first_error;
+    while (joined < JOBS && rc >= 0)
+        rc = naru_join(tasks[joined++]);
+    /* An error, or an interrupt: the others need not go on. */
+    naru_cancel_all(tasks + joined, (size_t)(JOBS - joined));
+    naru_release_all(tasks + joined, (size_t)(JOBS - joined));
+    return rc < 0 ? rc : 0;
 }
 
 /* How long it takes, in seconds; < 0: the error. */

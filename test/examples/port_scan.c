@@ -78,15 +78,16 @@ static int run(void *arg)
 {
     struct scan *scan = arg;
     naru_task *workers[MAX_WORKERS];
-    int first_error = 0;
-    for (long i = 0; i < scan->workers; i++)
+    size_t count = (size_t)scan->workers, joined = 0;
+    int rc = 0;
+    for (size_t i = 0; i < count; i++)
         workers[i] = naru_spawn(worker, scan);
-    for (long i = 0; i < scan->workers; i++) {
-        int rc = naru_join(workers[i]);
-        if (rc < 0 && first_error == 0)
-            first_error = rc;
-    }
-    return first_error;
+    while (joined < count && rc >= 0)
+        rc = naru_join(workers[joined++]);
+    /* An error, or an interrupt: the others need not go on. */
+    naru_cancel_all(workers + joined, count - joined);
+    naru_release_all(workers + joined, count - joined);
+    return rc;
 }
 
 int main(int argc, char **argv)

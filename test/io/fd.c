@@ -545,3 +545,19 @@ TEST(outside_a_task_every_call_is_eperm)
     CHECK_EQ(naru_read(-1, buffer, 8), -EPERM);
     close_pair(pipe_ends);
 }
+
+/* A descriptor that was never waited on may be closed by close(2), so nothing is known about the next of that number. */
+TASK_TEST(a_number_closed_behind_our_back_means_the_new_file)
+{
+    int ends[2], again[2];
+    char byte;
+    naru_timeout t;
+    CHECK_EQ(naru_pipe(ends), 0);
+    close(ends[0]);
+    close(ends[1]);
+    CHECK_EQ(pipe(again), 0); /* blocking */
+    CHECK_EQ(again[0], ends[0]);
+    CHECK_EQ(naru_timeout_begin(&t, NARU_MS(20)), 0);
+    CHECK_EQ(naru_timeout_end(&t, (int)naru_read(again[0], &byte, 1)), -ETIMEDOUT);
+    close_pair(again);
+}

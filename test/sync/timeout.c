@@ -453,3 +453,40 @@ TASK_TEST(many_tasks_may_have_timeouts_at_once)
     for (int i = 0; i < 200; i++)
         CHECK_EQ(naru_join(tasks[i]), i);
 }
+
+/* ---- the program's mistake ---- */
+
+static int leave_a_scope_open(void *arg)
+{
+    naru_timeout t;
+    (void)arg;
+    return naru_timeout_begin(&t, NARU_MS(5));
+}
+
+static int use_the_stack_again(void *arg)
+{
+    volatile char frames[2048];
+    memset((char *)frames, 0x55, sizeof frames);
+    (void)arg;
+    return naru_sleep(NARU_MS(20)) + frames[0] - 0x55;
+}
+
+static int open_scope_program(void *arg)
+{
+    CHECK_EQ(naru_join(naru_spawn(leave_a_scope_open, arg)), 0);
+    return naru_join(naru_spawn(use_the_stack_again, arg));
+}
+
+TEST(a_scope_left_open_is_reported_and_its_timer_never_fires)
+{
+    CHECK_EQ(run_recorded(0, open_scope_program, NULL), 0);
+    CHECK_EQ(report_count, 1);
+    CHECK(strstr(reports, "task-2 returned from inside a timeout") != NULL);
+}
+
+TEST(ending_a_scope_that_never_began_passes_the_result_on)
+{
+    naru_timeout t = {0};
+    CHECK_EQ(naru_timeout_begin(&t, 1), -EPERM);
+    CHECK_EQ(naru_timeout_end(&t, -EPERM), -EPERM);
+}
