@@ -7,6 +7,9 @@
  * A task gets its stack when it first runs. When a body has ended, the flow of control on its stack goes on with
  * the next task if that has not started yet, without any switch: ten thousand short tasks run through one warm stack.
  *
+ * A dense stack has room for its task and nothing else. So a dense task ends, and the next one begins, on the loop's
+ * stack: a report, or a value's destroy function, needs more than the little that is left.
+ *
  * The traps: a task may be freed by its own end, so nothing of it is used after naru__task_end; and the stack that is
  * given back is still the one we stand on, so nobody may unmap it before we have left (see slots.h). */
 #include "coro/internal.h"
@@ -126,12 +129,6 @@ static inline void check_canary(const naru_task *task)
         naru__overflow_dense(task);
 }
 
-/* Reports of unseen errors and a value's destroy function have no room on a dense stack. */
-static inline bool needs_room_to_end(const naru_task *task, int status)
-{
-    return (task->flags & NARU_DENSE_STACK) && (status < 0 || task->destroy);
-}
-
 /* What runs on every task stack, for as many tasks as come along. A stack that is given back stays suspended in here, so
  * that the next task that takes it needs no new context. */
 static void task_main(void *arg)
@@ -148,8 +145,8 @@ static void task_main(void *arg)
         check_canary(task);
         s->current = NULL; /* nothing that is called on its way out can suspend */
         naru__context *next = &s->thread;
-        if (needs_room_to_end(task, status) && !s->eager) {
-            s->ended_dense = task;
+        if (stack->owner->dense && !s->eager) {
+            s->ended_dense = task; /* naru__task_step does the rest */
             s->ended_status = status;
         } else {
             naru__task_end(task, status);
@@ -164,9 +161,13 @@ static void task_main(void *arg)
 
 __attribute__((noinline)) static void switch_away_slowly(struct naru__scheduler *s)
 {
-    naru__context *from = s->current->context;
-    check_canary(s->current);
-    naru__context *to = next_context(s, NULL);
+    const naru_task *task = s->current;
+    naru__context *from = task->context, *to = &s->thread;
+    check_canary(task);
+    if (task->stack->owner->dense && !s->eager)
+        s->current = NULL;
+    else
+        to = next_context(s, NULL);
     if (to != from)
         naru__context_switch_alike(from, to);
 }
