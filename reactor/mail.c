@@ -76,7 +76,8 @@ void naru__mail_drop_all(naru_link *ring)
 
 bool naru__mail_prepare_sleep(naru_loop *loop)
 {
-    atomic_store(&loop->asleep, true);
+    /* An exchange and not a store, though C needs no more: qemu-user lets a later load overtake a store-release. */
+    atomic_exchange(&loop->asleep, true);
     return !atomic_load(&loop->has_mail);
 }
 

@@ -257,7 +257,7 @@ bool naru__readiness_start(struct naru__core *core, naru_op *op)
         return naru__pool_start(core, op);
     struct naru__fd *entry = find(core, op->fd);
     if (naru__op_info(op)->any_file) {
-        enum naru__fd_type type;
+        enum naru__fd_type type = NARU__FD_UNKNOWN;
         int rc = prepare_any_file(op, entry, &type);
         if (rc < 0)
             return done(op, rc);

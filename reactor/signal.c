@@ -257,7 +257,7 @@ void naru__signals_close(struct naru__core *core)
         return;
     while (!naru__ring_empty(&signals->subscribers))
         naru_signal_stop(naru__container(signals->subscribers.next, naru_signal, link));
-    atomic_store(&signals->interest, 0);
+    atomic_exchange(&signals->interest, 0); /* as in mail.c: not just a store */
     while (atomic_load(&handlers_running) > 0)
         sched_yield(); /* a handler on another thread may be about to write to our wake-up descriptor */
     pthread_mutex_lock(&mutex);
