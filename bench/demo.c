@@ -308,7 +308,6 @@ static int show_echo(void)
     static const struct row rows[] = {
         {"   50 connections, 64 B", {"--connections", "50", FOR_TWO_SECONDS}},
         {"  500 connections, 64 B", {"--connections", "500", FOR_TWO_SECONDS}},
-        {"   50 connections, 16 KiB", {"--connections", "50", "--size", "16384", FOR_TWO_SECONDS}},
     };
 
     printf("\n--- Echo: examples/echo_server, one task per connection, on one thread (%s) ---\n\n",
