@@ -106,7 +106,7 @@ static void drain(struct naru__scheduler *s)
         if (naru_loop_run(s->core->loop) < 0)
             break;
     naru_timer_stop(&end.timer);
-    s->draining = false;
+    s->draining = s->impatient = false;
 }
 
 static int close_generators(void *scheduler)

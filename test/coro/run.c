@@ -744,3 +744,17 @@ TEST(a_forked_child_of_a_task_can_run_a_loop_of_its_own) /* LOOP-39 */
 {
     CHECK_EQ(naru_run(fork_inside, NULL), 5);
 }
+
+static int leave_stubborn_and_generator(void *arg)
+{
+    void *value;
+    CHECK_EQ(naru_generator_next(naru_generator_start(count_up, "closed"), &value), 1);
+    return leave_stubborn(arg);
+}
+
+/* The end has lost its patience with the task by then, and cancels what is spawned. */
+TEST(generators_left_open_are_closed_also_after_a_task_that_would_not_end)
+{
+    CHECK_EQ(run_recorded(0, leave_stubborn_and_generator, NULL), 0);
+    CHECK_STR(trace, "stubborn ended closed");
+}
