@@ -20,7 +20,6 @@ struct naru_generator {
     void *arg;
     int status; /* what the body returned */
     bool closing;
-    bool abandoned;            /* it yielded while it was being closed */
     struct naru__scope *scope; /* the innermost scope when it was last entered */
 };
 
@@ -101,7 +100,6 @@ int naru_generator_yield(void *value)
     naru_generator *g = naru__container(c, naru_generator, coroutine);
     if (naru_self()->scope != g->scope)
         return -EINVAL;
-    g->abandoned = g->closing;
     c->transfer = value;
     naru__coroutine_leave(c);
     return g->closing ? -ECANCELED : 0;
