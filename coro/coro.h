@@ -84,7 +84,7 @@ unsigned naru_thread_index(void);
 naru_task *naru_spawn(naru_fn *fn, void *arg);
 
 /* arg is copied; the copy is 16-byte aligned and lives as long as the body runs. NULL also if size is more than a quarter
- * of the stack. */
+ * of the stack (32 bytes always fit), or arg is NULL and size is not 0. */
 naru_task *naru_spawn_copy(naru_fn *fn, const void *arg, size_t size);
 #define naru_spawn_arg(fn, ...) naru_spawn_copy((fn), &(__VA_ARGS__), sizeof(__VA_ARGS__))
 #ifdef __cplusplus

@@ -4,13 +4,14 @@
  * those of coro.h. For every call marked S: if the task has a cancellation pending when it is called, -ECANCELED and
  * nothing was done; cancelled while it waits, -ECANCELED and nothing was done; but I/O that has happened is always
  * reported, and the cancellation then stays pending for the next suspension. Interrupted calls are repeated; -EAGAIN is
- * returned only to MSG_DONTWAIT, and by calls on files if the pool may not start its first thread. The buffers must stay until the call returns.
+ * returned only to MSG_DONTWAIT, and by calls on files if the pool may not start its first thread. The buffers must
+ * stay until the call returns.
  *
  * Any number of tasks may wait on one descriptor, also in the same direction: first come, first served.
  *
  * A descriptor that these calls have waited on must be closed with naru_close. Descriptors made here are CLOEXEC and
- * non-blocking; others are made non-blocking when they are first waited on, or used by read, write, accept or connect. SIGPIPE is never
- * raised: -EPIPE. */
+ * non-blocking; others are made non-blocking when they are first waited on, or used by read, write, accept or connect.
+ * SIGPIPE is never raised: -EPIPE. */
 #ifndef NARU_IO_H
 #define NARU_IO_H
 

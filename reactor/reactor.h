@@ -154,9 +154,9 @@ typedef struct naru_op {
 
 /* The arguments are those of the system call of that name. On a socket or a pipe an operation is tried at once, and
  * waited for only if it would block. read, write, readv and writev work on any descriptor: on regular files, as pread,
- * pwrite, open and fsync always, they run in the blocking pool. SIGPIPE is never raised: -EPIPE. A descriptor that
- * read, write, accept or connect must wait on is made non-blocking. Interrupted calls are repeated. MSG_DONTWAIT in flags:
- * -EAGAIN instead of waiting. MSG_WAITALL has no effect: what is there is returned. */
+ * pwrite, open and fsync always, they run in the blocking pool. SIGPIPE is never raised: -EPIPE. A descriptor is
+ * made non-blocking when something first waits on it, and by read, write, accept and connect. Interrupted calls are
+ * repeated. MSG_DONTWAIT in flags: -EAGAIN instead of waiting. MSG_WAITALL has no effect: what is there is returned. */
 void naru_op_recv(naru_op *op, int fd, void *buffer, size_t size, int flags);
 void naru_op_send(naru_op *op, int fd, const void *data, size_t size, int flags);
 void naru_op_recvmsg(naru_op *op, int fd, struct msghdr *message, int flags);
@@ -177,9 +177,9 @@ void naru_op_fsync(naru_op *op, int fd);
 void naru_op_call(naru_op *op, int (*fn)(void *arg),
                   void *arg); /* fn(arg) in a thread of the blocking pool */
 
-/* Starts the operation. done is never called from inside submit, except on a closed loop: at once, with -ESHUTDOWN. Errors arrive as op->result: what the system call
- * says, -ENOMEM, -EAGAIN when the pool may not start its first thread, -ECANCELED after naru_op_cancel, -EBADF when the
- * descriptor was closed by naru_close or naru_loop_forget. */
+/* Starts the operation. done is never called from inside submit, except on a closed loop: at once, with -ESHUTDOWN.
+ * Errors arrive as op->result: what the system call says, -ENOMEM, -EAGAIN when the pool may not start its first thread,
+ * -ECANCELED after naru_op_cancel, -EBADF when the descriptor was closed by naru_close or naru_loop_forget. */
 void naru_op_submit(naru_loop *loop, naru_op *op, void (*done)(naru_op *op), void *arg);
 
 /* Asks for an end. done still runs exactly once: with -ECANCELED if nothing happened, else with what did happen. A
@@ -222,10 +222,10 @@ typedef struct naru_signal {
 } naru_signal;
 
 /* Calls fn(arg) from the loop after each delivery of signo (the system, and this library, may merge deliveries that
- * nobody has handled yet). Several may watch one signal, in one loop or in several. In
- * a loop that naru_run made, watching SIGINT takes the place of naru_run's own handling of it. The first one installs a handler,
- * the last one to stop puts back what was there. 0; -EINVAL (no such signal, or it cannot be caught); -ENOMEM;
- * -ESHUTDOWN. Starting a running one restarts it. */
+ * nobody has handled yet). Several may watch one signal, in one loop or in several. In a loop that naru_run made,
+ * watching SIGINT takes the place of naru_run's own handling of it. The first one installs a handler, the last one to
+ * stop puts back what was there. 0; -EINVAL (no such signal, or it cannot be caught); -ENOMEM; -ESHUTDOWN. Starting a
+ * running one restarts it. */
 NARU_CHECK int naru_signal_start(naru_loop *loop, naru_signal *s, int signo, void (*fn)(void *arg),
                                  void *arg);
 
